@@ -1,0 +1,195 @@
+"""Shards -> augmented batches, in an order that is a pure function of (seed, epoch, step).
+
+Nothing here keeps state between batches: epoch 3, step 17 is the same batch whether the
+run came there in one go or after ten restarts.
+"""
+
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from e6tag import images, shards
+from e6tag.errors import DataError
+from e6tag.images import BadPicture
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""pictures (batch, size, size, 3) of 0..255, labels (batch, tags) of 0 and 1"""
+
+DIRECTIONAL = re.compile(
+    r"(^|_)(left|right|leftwards?|rightwards?|clockwise|counterclockwise|arrows?|text|letters?|"
+    r"alphanum|keycap|numbers?|digits?|flags?|country-flag|subdivision-flag|clock|signature|"
+    r"english_text|mirrored|asymmetrical)(_|$)"
+)
+"""Tags that a mirrored picture would no longer show: pictures that have one are not flipped."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes to training pictures."""
+
+    flip: bool = True
+    """mirror half of the pictures whose tags do not forbid it"""
+    crop: float = 0.8
+    """smallest share of the area that a random crop keeps; 1 for none"""
+
+
+def is_directional(name: str) -> bool:
+    """Whether mirroring a picture would make this tag wrong."""
+    return DIRECTIONAL.search(name) is not None
+
+
+def augment(image: Image.Image, change: Augmentation, flippable: bool, rng: Any) -> Image.Image:
+    """A random crop of the same aspect ratio, mirrored or not.
+
+    Draws the same number of random values whatever the options, so that one option
+    does not change what another one draws.
+    """
+    area, left, top, mirror = rng.random(4)
+    if change.crop < 1:
+        image = crop(image, math.sqrt(change.crop + (1 - change.crop) * area), left, top)
+    if change.flip and flippable and mirror < 0.5:
+        image = ImageOps.mirror(image)
+    return image
+
+
+def crop(image: Image.Image, side: float, left: float, top: float) -> Image.Image:
+    """The box whose sides are `side` of the picture's, placed at shares `left` and `top`."""
+    width = max(1, round(image.width * side))
+    height = max(1, round(image.height * side))
+    x = round(left * (image.width - width))
+    y = round(top * (image.height - height))
+    return image.crop((x, y, x + width, y + height))
+
+
+class Batches:
+    """The batches of one split, for any epoch and step.
+
+    Pictures that fail to decode are counted in `failures`; a training batch repeats another
+    of its examples in their place, validation goes without them.
+    """
+
+    def __init__(
+        self,
+        dataset: shards.Dataset,
+        split: str,
+        image_size: int,
+        batch_size: int,
+        *,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.dataset, self.image_size, self.batch_size = dataset, image_size, batch_size
+        rows = dataset.split(split)
+        self.post_ids = rows["post_id"].tolist()
+        self.places = list(zip(rows["shard"], rows["offset"], rows["length"], strict=True))
+        self.labels = shards.label_matrix(rows["labels"], len(dataset.vocabulary))
+        self.augmentation, self.seed = augmentation, seed
+        directional = np.array([is_directional(name) for name in dataset.vocabulary.names], bool)
+        self.flippable: NDArray[np.bool_] = self.labels[:, directional].sum(axis=1) == 0
+        self.failures: dict[int, str] = {}
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        """Examples of the split."""
+        return len(self.post_ids)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches in one pass; a last short one is left out, others are in its next pass."""
+        return max(1, len(self) // self.batch_size)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Rows in the order of this epoch (the last one asked for is remembered)."""
+        if self._order[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch])
+            self._order = (epoch, rng.permutation(len(self)))
+        return self._order[1]
+
+    def rows_of(self, step: int) -> NDArray[np.int64]:
+        """Rows of the batch that training step `step` takes (steps count over all epochs)."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        start = position * self.batch_size
+        return self.order(epoch)[start : start + self.batch_size]
+
+    def training_batch(self, step: int) -> Batch:
+        """The augmented batch of a training step; full even where pictures fail to decode."""
+        epoch = step // self.steps_per_epoch
+        rows = self.rows_of(step)
+        good, pictures = self.readable(rows, lambda row: self.augmented(row, epoch))
+        if not good:
+            raise DataError(
+                f"none of the {len(rows)} pictures of step {step} can be read "
+                f"({next(iter(self.failures.values()))}). Run download.py again."
+            )
+        filled = np.resize(np.arange(len(good)), len(rows))
+        return np.stack(pictures)[filled], self.label_rows([good[i] for i in filled])
+
+    def plain_batch(self, start: int) -> Batch:
+        """Examples from `start` on, in stored order and unchanged; unreadable ones left out."""
+        rows = np.arange(start, min(start + self.batch_size, len(self)))
+        good, pictures = self.readable(
+            rows, lambda row: images.letterbox(self.decoded(row), self.image_size)
+        )
+        empty = np.zeros((0, self.image_size, self.image_size, 3), np.uint8)
+        return np.stack(pictures) if good else empty, self.label_rows(good)
+
+    def readable(
+        self, rows: NDArray[np.int64], read: Callable[[int], NDArray[np.uint8]]
+    ) -> tuple[list[int], list[NDArray[np.uint8]]]:
+        """Rows that `read` could read, and what it read; the others are noted in `failures`."""
+        good, pictures = [], []
+        for row in rows.tolist():
+            try:
+                pictures.append(read(row))
+                good.append(row)
+            except (BadPicture, DataError) as problem:
+                self.failures[self.post_ids[row]] = str(problem)
+        return good, pictures
+
+    def label_rows(self, rows: list[int]) -> NDArray[np.float32]:
+        """Labels of these rows, as the model takes them."""
+        return self.labels[np.array(rows, np.int64)].astype(np.float32)
+
+    def decoded(self, row: int) -> Image.Image:
+        """The stored picture of a row."""
+        shard, offset, length = self.places[row]
+        return images.decode(shards.read_stored(self.dataset.path, shard, int(offset), int(length)))
+
+    def augmented(self, row: int, epoch: int) -> NDArray[np.uint8]:
+        """One training example; the randomness is a function of (seed, epoch, post)."""
+        image = self.decoded(row)
+        if self.augmentation is not None:
+            rng = np.random.default_rng([self.seed, epoch, self.post_ids[row]])
+            image = augment(image, self.augmentation, bool(self.flippable[row]), rng)
+        return images.letterbox(image, self.image_size)
+
+    def training(self, first_step: int, last_step: int, workers: int) -> Iterator[Batch]:
+        """Batches of the steps [first_step, last_step), decoded ahead by `workers` threads."""
+        return ahead(self.training_batch, range(first_step, last_step), workers)
+
+    def plain(self, workers: int) -> Iterator[Batch]:
+        """The whole split once, decoded ahead."""
+        return ahead(self.plain_batch, range(0, len(self), self.batch_size), workers)
+
+
+def ahead(make: Callable[[int], Batch], arguments: Iterable[int], workers: int) -> Iterator[Batch]:
+    """`make(argument)` for each argument, in order, computed a few ahead by threads."""
+    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="batches")
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for argument in arguments:
+            waiting.append(pool.submit(make, argument))
+            if len(waiting) > workers + 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

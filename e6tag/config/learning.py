@@ -1,0 +1,168 @@
+"""Options of the commands that make a model: download, train, eval."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from e6tag.config.base import JobConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadConfig(JobConfig):
+    """Plan a sample of a site's posts, fetch the pictures, write training shards.
+
+    Rerun the same command to resume.  Example: python download.py --contact yourname
+    """
+
+    site: Literal["e621", "folder"] = "e621"
+    """kind of source: e621 (and sites that speak like it), or folder: your own pictures"""
+    folder: Path | None = None
+    """with --site folder: pictures with .txt or .json sidecars, or one CSV of tags"""
+    out: Path = Path("data")
+    """folder for the plan, the shards and their manifest"""
+    base_url: str | None = None
+    """address of the site, when it is not the kind's own"""
+    export_dir: Path | None = None
+    """read posts.csv.gz, tags.csv.gz, ... from here instead of fetching them"""
+    contact: str | None = None
+    """who you are, for the User-Agent: your name on the site, or a mail address"""
+    ratings: str = "s"
+    """ratings to include: letters of s (safe), q (questionable), e (explicit)"""
+    num_tags: int = 1024
+    """size of the vocabulary: the most used tags"""
+    min_count: int = 1
+    """leave out tags with fewer posts than this among those that qualify"""
+    min_groups: int = 1
+    """leave out tags that fewer groups of near-copies show: they cannot be learnt and measured"""
+    categories: tuple[str, ...] = ("general", "copyright", "character", "species")
+    """tag categories the vocabulary takes"""
+    positives: int = 512
+    """training posts wanted for each tag"""
+    val_positives: int = 64
+    """validation posts wanted for each tag (and as many for test)"""
+    strategy: Literal["random", "cover", "quota", "all"] = "random"
+    """random: near-uniform given the tag; cover: fewest posts; quota: one tag a post; all posts"""
+    budget: int | None = None
+    """at most this many posts"""
+    variant: Literal["sample", "preview", "original"] = "sample"
+    """which file of a post to fetch; the original where the site has no such file"""
+    image_size: int = 320
+    """longest side that pictures are stored with, in pixels"""
+    jpeg_quality: int = 92
+    """quality that pictures are stored with"""
+    requests_per_second: float = 1.0
+    """never more requests than this, all connections together"""
+    connections: int = 4
+    """pictures under way at once"""
+    min_side: int = 16
+    """leave out posts whose shorter side is smaller, in pixels"""
+    max_aspect: float = 4.0
+    """leave out posts longer than this many times their width, either way"""
+    plan_only: bool = False
+    """write the plan, say what it would cost, fetch nothing"""
+    retry_failed: bool = False
+    """try again what failed for good in an earlier run"""
+    json: bool = False
+    """print the summary as JSON on stdout"""
+    seed: int = 0
+    """fixes the sample; the same export, options and seed give the same plan"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(JobConfig):
+    """Train a tagger on shards.
+
+    Rerun the same command to resume.  Example: python train.py --config configs/demo.toml
+    """
+
+    data: Path | None = None
+    """folder that download.py wrote (default: data, else the demo's)"""
+    run: Path = Path("runs/default")
+    """folder for checkpoints, metrics and the finished model"""
+    backbone: str = "resnet"
+    """feature network: resnet (from scratch) or efficientnet-lite0 (ImageNet weights, 17 MB)"""
+    depth: tuple[int, ...] = (2, 2, 2, 2)
+    """resnet only: residual blocks in each stage"""
+    width: int = 32
+    """resnet only: channels of the first stage; doubled by each stage"""
+    freeze: int | None = None
+    """keep this many first stages of the backbone as they are (default: 3 of the pretrained one)"""
+    image_size: int = 96
+    """side of the square pictures are fitted into, in pixels"""
+    vector_size: int = 256
+    """length of the vector between the stem and the tags"""
+    heads: int = 4
+    """attention heads over the feature map; 0 pools without attention"""
+    key_size: int = 32
+    """channels of each attention head"""
+    factors: int = 8
+    """latent factors of the correlated label noise; 0 keeps the per-tag part only"""
+    heteroscedastic: bool = True
+    """input-dependent label noise; without it the head is a plain linear layer"""
+    temperature: float = 1.0
+    """divides the noisy logits before the sigmoid"""
+    loss: Literal["focal-robust", "focal", "robust", "bce"] = "focal-robust"
+    """focal loss inside the adaptive robust loss, either alone, or summed cross-entropy"""
+    focal_alpha: float = 0.25
+    """focal loss: weight of positives (negatives have one minus this); -1 weighs both alike"""
+    focal_gamma: float = 2.0
+    """focal loss: how fast well-predicted tags fade"""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """sgd cycles its momentum inversely to the learning rate"""
+    learning_rate: float = 2e-3
+    """peak of the one-cycle schedule"""
+    backbone_rate: float = 0.2
+    """learning rate of a pretrained backbone, relative to the head's"""
+    weight_decay: float = 0.02
+    """AdamW's decoupled decay, times the learning rate"""
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    """learning rate over the run"""
+    warmup: float = 0.3
+    """share of the one-cycle schedule in which the rate rises"""
+    ema: float = 0.99
+    """decay of the averaged weights that are validated and exported; 0 for none"""
+    clip_norm: float = 5.0
+    """largest global norm of a step's gradient; 0 for none"""
+    batch_size: int = 32
+    """pictures in a step"""
+    epochs: int = 5
+    """passes over the training pictures"""
+    flip: bool = True
+    """mirror pictures at random, unless a tag of theirs is direction-sensitive"""
+    crop: float = 0.8
+    """smallest share of a picture's area that random crops keep; 1 for none"""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """gpu fails where there is none; auto takes one where there is"""
+    mixed_precision: bool = False
+    """float16 on a GPU (not tested: no GPU was at hand)"""
+    workers: int = 2
+    """threads that decode pictures"""
+    checkpoint_seconds: float = 60.0
+    """save a checkpoint to resume from at least this often"""
+    dry_run: bool = False
+    """print parameters, steps and what would be trained; train nothing"""
+    json: bool = False
+    """print the final metrics as JSON on stdout"""
+    seed: int = 0
+    """fixes the initial weights, the order and the augmentation"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig(JobConfig):
+    """Measure a run on held-out pictures, beside a predictor that only knows the tags' shares.
+
+    Example: python eval.py --run runs/demo
+    """
+
+    run: Path | None = None
+    """run folder (default: runs/default, else the demo's)"""
+    data: Path | None = None
+    """folder that download.py wrote (default: the one the run was trained on)"""
+    split: Literal["test", "val", "train"] = "test"
+    """pictures to measure on; thresholds are always fitted on val"""
+    min_positives: int = 10
+    """tags with fewer positives in the split are left out of macro figures (and counted)"""
+    threads: int = 0
+    """threads of the model; 0 for all cores"""
+    json: bool = False
+    """print the metrics as JSON on stdout"""

@@ -1,0 +1,66 @@
+"""What numbers may be: checked when the flags are read, before anything slow begins."""
+
+import dataclasses
+from typing import Any
+
+from e6tag.config.base import JobConfig
+from e6tag.config.learning import TrainConfig
+from e6tag.errors import ConfigError
+
+TINY, HUGE = 1e-12, 1e38
+SEEDS = (0, 2**32 - 1)
+
+RANGES: dict[str, tuple[float, float]] = {
+    "width": (1, 4096),
+    "freeze": (0, 100),
+    "image_size": (16, 4096),
+    "vector_size": (1, 65_536),
+    "heads": (0, 1024),
+    "key_size": (1, 4096),
+    "factors": (0, 4096),
+    "temperature": (TINY, HUGE),
+    "focal_alpha": (-HUGE, 1),
+    "focal_gamma": (0, HUGE),
+    "learning_rate": (TINY, HUGE),
+    "backbone_rate": (0, HUGE),
+    "weight_decay": (0, HUGE),
+    "warmup": (0, 1),
+    "ema": (0, 0.9999999),
+    "clip_norm": (0, HUGE),
+    "batch_size": (1, 65_536),
+    "epochs": (1, 1_000_000),
+    "crop": (0.01, 1),
+    "workers": (0, 1024),
+    "checkpoint_seconds": (0, HUGE),
+    "depth": (1, 1000),
+}
+"""Least and largest value of the numbers of `TrainConfig`; nan is in no range."""
+NOT_EMPTY = ("depth", "splits", "categories")
+
+
+def check_ranges(options: JobConfig) -> None:
+    """Refuse numbers that no command could use, and lists that must not be empty.
+
+    Raises:
+        ConfigError: naming the option, what was expected and what came.
+    """
+    for field in dataclasses.fields(options):
+        value, flag = getattr(options, field.name), f"--{field.name.replace('_', '-')}"
+        if field.name in NOT_EMPTY and not value:
+            raise ConfigError(f"{flag} needs at least one value.")
+        if field.name == "seed":
+            check_range(flag, value, SEEDS)
+        elif field.name in RANGES and isinstance(options, TrainConfig):
+            for number in value if isinstance(value, tuple) else (value,):
+                check_range(flag, number, RANGES[field.name])
+
+
+def check_range(flag: str, value: Any, allowed: tuple[float, float]) -> None:
+    """Refuse a number outside of a range; None stands for what the command chooses.
+
+    Raises:
+        ConfigError: it is outside.
+    """
+    least, most = allowed
+    if value is not None and not least <= value <= most:
+        raise ConfigError(f"{flag} must be from {least:.10g} to {most:.10g}. Received: {value}.")

@@ -1,0 +1,1 @@
+"""The demo: real pictures, a local booru that serves them, and the pipeline on it."""

@@ -1,0 +1,160 @@
+"""The plan as files: made once, then pinned, so that a download of weeks goes on as it began.
+
+plan.parquet, tags.csv, aliases.csv, implications.csv, and dataset.json, which is written last:
+where it is, all of them are.
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from e6tag import __version__, files
+from e6tag.config import DownloadConfig
+from e6tag.errors import ConfigError, DataError
+from e6tag.planning import Plan, PlanOptions
+from e6tag.shards import FORMAT
+from e6tag.sites.base import Collection, ExportFile, Site
+from e6tag.tables import PLAN_SCHEMA, read_table, write_table
+from e6tag.tags import Vocabulary
+
+REMEDY = "Delete dataset.json there and run the same command again: nothing fetched is lost."
+STORED_OPTIONS = ("variant", "image_size", "jpeg_quality")
+
+
+@dataclass(frozen=True)
+class PinnedPlan:
+    """A plan that is on disk."""
+
+    table: pd.DataFrame
+    """columns of `PLAN_SCHEMA`, in plan order"""
+    vocabulary: Vocabulary
+    info: dict[str, Any]
+    """contents of dataset.json"""
+
+    @property
+    def exports(self) -> dict[str, ExportFile]:
+        """The export index that it was made from; empty where there was none."""
+        return {row["name"]: ExportFile(**row) for row in self.info.get("index", [])}
+
+
+def pinned_options(config: DownloadConfig) -> dict[str, Any]:
+    """The options that a data folder depends on, as JSON holds them."""
+    names = ["site", *STORED_OPTIONS, *(field.name for field in dataclasses.fields(PlanOptions))]
+    values = {name: getattr(config, name) for name in names}
+    folder = None if config.folder is None else str(config.folder.absolute())
+    return {**values, "categories": list(config.categories), "folder": folder}
+
+
+def plan_options(config: DownloadConfig) -> PlanOptions:
+    """The options that planning takes."""
+    names = [field.name for field in dataclasses.fields(PlanOptions)]
+    return PlanOptions(**{name: getattr(config, name) for name in names})
+
+
+def check_same_options(out: Path, info: Mapping[str, Any], config: DownloadConfig) -> None:
+    """Refuse to go on with other options than the folder was begun with.
+
+    Raises:
+        ConfigError: naming the first that differs.
+    """
+    before = info["options"]
+    for name, value in pinned_options(config).items():
+        if before.get(name) != value:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(
+                f"{out} was planned with {flag} {shown(before.get(name))}, not {shown(value)}. "
+                f"Give the same options to go on with it, or name another folder with --out."
+            )
+
+
+def check_same_exports(out: Path, info: Mapping[str, Any], checksums: Mapping[str, str]) -> None:
+    """Refuse to go on from other data than the folder was planned from.
+
+    Raises:
+        ConfigError: naming the first that differs.
+    """
+    before = info["export"]
+    differing = [name for name in checksums if before.get(name) != checksums[name]]
+    if differing or before.keys() != checksums.keys():
+        what = differing[0] if differing else "the exports"
+        raise ConfigError(
+            f"{out} was planned from another version of {what}. "
+            "Name another folder with --out to make a dataset of the new one."
+        )
+
+
+def shown(value: Any) -> str:
+    """A value as it would be typed."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def write_plan(
+    config: DownloadConfig,
+    site: Site,
+    collection: Collection,
+    plan: Plan,
+    index: Mapping[str, ExportFile],
+) -> PinnedPlan:
+    """Write a plan's files, dataset.json last, and read them back."""
+    out, relations = config.out, collection.relations
+    write_table(out / "plan.parquet", plan.table, PLAN_SCHEMA)
+    plan.vocabulary.write(out / "tags.csv")
+    write_pairs(out / "aliases.csv", relations.aliases.items())
+    implied = relations.implications.items()
+    write_pairs(out / "implications.csv", ((a, b) for a, others in implied for b in others))
+    info = {
+        "format": FORMAT,
+        "e6tag": __version__,
+        "site": site.name,
+        "base_url": site.base_url,
+        "options": pinned_options(config),
+        "export": dict(collection.checksums),
+        "index": [dataclasses.asdict(export) for export in index.values()],
+        "categories": {str(number): name for number, name in site.categories.items()},
+        "stored": {"image_size": config.image_size, "jpeg_quality": config.jpeg_quality},
+        "num_posts": len(plan.table),
+        "rejected": dict(plan.rejected),
+        "fingerprint": files.sha256(out / "plan.parquet"),
+    }
+    files.write_json(out / "dataset.json", info)
+    return read_plan(out)
+
+
+def write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
+    """Write antecedent,consequent rows, sorted."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["antecedent", "consequent"])
+    writer.writerows(sorted(pairs))
+    files.write_text(path, text.getvalue())
+
+
+def read_plan(out: Path) -> PinnedPlan:
+    """Read a plan's files and check that they belong together.
+
+    Raises:
+        DataError: one is missing or damaged.
+    """
+    path = out / "dataset.json"
+    info = files.read_json(path, DataError, REMEDY)
+    has_parts = isinstance(info.get("fingerprint"), str) and all(
+        isinstance(info.get(name), dict) for name in ("options", "export")
+    )
+    if info.get("format") != FORMAT or not has_parts:
+        raise DataError(f"{path} is damaged, or from another version of e6tag. {REMEDY}")
+    table = read_table(out / "plan.parquet", PLAN_SCHEMA, REMEDY)
+    if files.sha256(out / "plan.parquet") != info["fingerprint"]:
+        raise DataError(f"{out / 'plan.parquet'} is not the plan of {path}. {REMEDY}")
+    vocabulary = Vocabulary.read(out / "tags.csv", remedy=REMEDY)
+    num_tags = 1 + max((max(row) for row in table["labels"] if len(row)), default=-1)
+    if num_tags > len(vocabulary):
+        raise DataError(
+            f"{out / 'tags.csv'} has {len(vocabulary)} tags, the plan has {num_tags}. {REMEDY}"
+        )
+    return PinnedPlan(table, vocabulary, info)

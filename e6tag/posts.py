@@ -1,0 +1,91 @@
+"""Posts of a booru, as columns: six million of them must fit in memory.
+
+A `Posts` table holds NumPy columns and the tags of all posts as one CSR pair
+(`tag_offsets`, `tag_indices`), indexes into `tag_names`.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One file that shows a post, with everything known before it is fetched."""
+
+    variant: str
+    """original, sample or preview"""
+    url: str
+    """http(s) URL, or a local path"""
+    md5: str | None = None
+    """of these very bytes (only originals have one on e621)"""
+    size_bytes: int | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+@dataclass(frozen=True)
+class Posts:
+    """A table of posts; every column has one entry per post, in ascending post_id order."""
+
+    post_id: NDArray[np.int64]
+    md5: NDArray[Any]
+    """32 lower-case hexadecimal digits of the original, dtype S32"""
+    ext: NDArray[Any]
+    """file extension without a dot, dtype object"""
+    rating: NDArray[Any]
+    """one letter, dtype S1: g, s, q, e as the site has them"""
+    width: NDArray[np.int32]
+    height: NDArray[np.int32]
+    size_bytes: NDArray[np.int64]
+    parent_id: NDArray[np.int64]
+    """0 where the post has no parent"""
+    created_at: NDArray[Any]
+    """datetime64[s], UTC; NaT where unknown"""
+    is_deleted: NDArray[np.bool_]
+    is_pending: NDArray[np.bool_]
+    is_flagged: NDArray[np.bool_]
+    tag_offsets: NDArray[np.int64]
+    """(posts + 1,): post i has tag_indices[tag_offsets[i]:tag_offsets[i + 1]]"""
+    tag_indices: NDArray[np.int32]
+    tag_names: Sequence[str]
+    location: Sequence[str] | None = None
+    """path of each picture, for sites that are folders"""
+
+    def __len__(self) -> int:
+        return len(self.post_id)
+
+    def tags_of(self, row: int) -> list[str]:
+        """Names of the tags of the post in this row."""
+        span = self.tag_indices[self.tag_offsets[row] : self.tag_offsets[row + 1]]
+        return [self.tag_names[index] for index in span]
+
+    def take(self, rows: NDArray[Any]) -> "Posts":
+        """The posts of these rows (positions or a boolean mask), in the given order."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else np.asarray(rows, np.int64)
+        offsets, indices = take_csr(self.tag_offsets, self.tag_indices, rows)
+        kept = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in kept.keys() - {"tag_offsets", "tag_indices", "tag_names", "location"}:
+            kept[name] = kept[name][rows]
+        location = None if self.location is None else [self.location[row] for row in rows.tolist()]
+        return Posts(**kept | dict(tag_offsets=offsets, tag_indices=indices, location=location))
+
+
+def take_csr(
+    offsets: NDArray[np.int64], indices: NDArray[Any], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Rows of a CSR pair, as a new CSR pair."""
+    lengths = offsets[rows + 1] - offsets[rows]
+    new_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    starts = np.repeat(offsets[rows] - new_offsets[:-1], lengths)
+    return new_offsets, indices[starts + np.arange(new_offsets[-1])]
+
+
+def csr_rows(offsets: NDArray[np.int64], indices: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The rows of a CSR pair, one after the other."""
+    for start, stop in itertools.pairwise(offsets):
+        yield indices[start:stop]

@@ -1,0 +1,74 @@
+"""Progress on stderr: a bar with rate and ETA on a terminal, a line a minute otherwise."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LINES = 60.0
+
+
+class Progress:
+    """Counts work done and shows it; also a context manager."""
+
+    def __init__(
+        self, label: str, total: int, *, unit: str = "", done: int = 0, quiet: bool = False
+    ):
+        self.label, self.total, self.unit = label, total, unit
+        self.first, self.done = done, done
+        self.notes = ""
+        self.start = self.last_line = time.monotonic()
+        self.quiet = quiet
+        self.bar = (
+            tqdm(total=total, initial=done, desc=label, unit=unit or "it", dynamic_ncols=True)
+            if sys.stderr.isatty() and not quiet
+            else None
+        )
+
+    def update(self, count: int = 1, notes: str = "") -> None:
+        """Add `count` to the work done; `notes` replaces the text at the end of the line."""
+        self.done += count
+        self.notes = notes or self.notes
+        if self.bar is not None:
+            if notes:
+                self.bar.set_postfix_str(notes, refresh=False)
+            self.bar.update(count)
+        elif not self.quiet and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
+            self.last_line = time.monotonic()
+            self.print_line()
+
+    def print_line(self) -> None:
+        """One line with what is done, the rate and the time left."""
+        seconds = max(time.monotonic() - self.start, 1e-9)
+        rate = (self.done - self.first) / seconds
+        left = (self.total - self.done) / rate if rate > 0 else float("inf")
+        left_text = f"{left:.0f} s left" if left != float("inf") else "no rate yet"
+        notes = f", {self.notes}" if self.notes else ""
+        sys.stderr.write(
+            f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g}/s, "
+            f"{left_text}{notes}\n"
+        )
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Finish the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def track(items: Iterable[Item], label: str, total: int, *, quiet: bool = False) -> Iterator[Item]:
+    """Yield the items, counting them."""
+    with Progress(label, total, quiet=quiet) as progress:
+        for item in items:
+            yield item
+            progress.update()

@@ -1,0 +1,184 @@
+"""How good predictions are: figures of a split, of each tag and of groups of tags.
+
+Pure functions over arrays; everything is measured for the model and, in the same way, for
+the prior-only predictor, which gives each tag its share of the training pictures, always.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from e6tag import metrics
+from e6tag.figures import FIGURES
+
+BAND_EDGES = (0, 1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+"""lower ends of the frequency bands, in training pictures"""
+
+
+NUM_BINS = 10
+"""of the reliability plot"""
+GROUP_COLUMNS = ("ap", "prior_ap", "auc", "f1")
+"""columns of per_tag.csv that have means over groups of tags"""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Labels and probabilities of the same n pictures and K tags."""
+
+    rows: pd.DataFrame
+    """n rows of the manifest"""
+    labels: NDArray[np.uint8]
+    """(n, K), columns of the run"""
+    probabilities: NDArray[np.float32]
+    """(n, K)"""
+
+    def calibration(self) -> metrics.Calibration:
+        """Stated and observed shares in bins of equal width, for a plot."""
+        edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
+        return metrics.calibration(self.labels, self.probabilities, edges)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the model and the prior-only predictor reach."""
+
+    model: dict[str, float]
+    prior: dict[str, float]
+    per_tag: pd.DataFrame
+    """the content of per_tag.csv, one row a tag"""
+    thresholds: NDArray[np.float64]
+    """(K,)"""
+
+
+def fit_thresholds(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """Cut-offs (K,) as thresholds.csv will hold them, so that test.py cuts where this did."""
+    fitted = metrics.best_f1_thresholds(labels, probabilities)
+    return np.array([float(f"{threshold:.6g}") for threshold in fitted])
+
+
+def prior_thresholds(labels: NDArray[Any], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cut-offs (K,) for scores that are the tags' shares, a hair lower, for these tie exactly."""
+    fitted = metrics.best_f1_thresholds(labels, metrics.prior_scores(shares, len(labels)))
+    return fitted * (1 - 1e-9)
+
+
+def judge(
+    tags: pd.DataFrame, num_train: int, val: Scored, held: Scored, min_positives: int
+) -> Judgement:
+    """Measure the model and the prior-only predictor.
+
+    Args:
+        tags: K rows with name, category, and num_train: training pictures that have the tag.
+        num_train: training pictures in all.
+        val: thresholds are fitted on these, and on nothing else.
+        held: figures are taken on these.
+        min_positives: rarer tags stay out of means over tags.
+    """
+    shares = tags["num_train"].to_numpy(float) / num_train
+    thresholds = fit_thresholds(val.labels, val.probabilities)
+    model, of_tags, f1 = measure(held.labels, held.probabilities, thresholds, min_positives)
+    prior_scores = metrics.prior_scores(shares, len(held.labels))
+    cuts = prior_thresholds(val.labels, shares)
+    prior, prior_of_tags, _ = measure(held.labels, prior_scores, cuts, min_positives)
+    per_tag = tags.assign(
+        positives=of_tags.positives,
+        ap=of_tags.average_precision,
+        auc=of_tags.roc_auc,
+        prior_ap=prior_of_tags.average_precision,
+        threshold=thresholds,
+        f1=f1,
+    )
+    return Judgement(model, prior, per_tag, thresholds)
+
+
+def measure(
+    y_true: NDArray[Any], y_score: NDArray[Any], thresholds: NDArray[Any], min_positives: int
+) -> tuple[dict[str, float], metrics.PerTag, NDArray[np.float64]]:
+    """Every figure of one predictor on one split.
+
+    Args:
+        y_true: (n, K) labels.
+        y_score: (n, K) probabilities.
+        thresholds: (K,) cut-offs; a tag is predicted at or above its own.
+        min_positives: rarer tags stay out of means over tags.
+
+    Returns:
+        The keys of `metrics.evaluate` with micro_f1, macro_f1 and accuracy; the figures of
+        each tag; the F1 of each tag (K,).
+    """
+    tags = metrics.per_tag(y_true, y_score)
+    truth, predicted = y_true != 0, y_score >= thresholds
+    hits = np.count_nonzero(truth & predicted, axis=0)
+    guessed = np.count_nonzero(predicted, axis=0)
+    f1 = f1_score(hits, guessed, tags.positives)
+    scored = (tags.positives >= min_positives) & np.isfinite(tags.roc_auc)
+    figures = metrics.evaluate(y_true, y_score, min_positives, tags) | {
+        "micro_f1": float(f1_score(hits.sum(), guessed.sum(), tags.positives.sum())),
+        "macro_f1": metrics.mean(f1[scored]),
+        "accuracy": float(np.mean(truth == predicted)),
+    }
+    return figures, tags, f1
+
+
+def f1_score(hits: Any, guessed: Any, positives: Any) -> NDArray[np.float64]:
+    """F1 from counts of right guesses, guesses and positives; nan where there are neither."""
+    total = np.asarray(guessed + positives, float)
+    return np.divide(2.0 * hits, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def ratios(model: Mapping[str, float], prior: Mapping[str, float]) -> dict[str, float]:
+    """How many times the prior-only predictor's figures a model's are."""
+    keys = [figure.key for figure in FIGURES if figure.has_ratio]
+    return {key: model[key] / prior[key] for key in keys if prior[key] > 0}
+
+
+def group_means(name: str, tags: pd.DataFrame, min_positives: int) -> dict[str, Any]:
+    """Means over a group of tags, of those with enough positives; nan where there are none.
+
+    Args:
+        name: of the group.
+        tags: rows of per_tag.csv.
+        min_positives: rarer tags stay out.
+    """
+    counted = tags[(tags["positives"] >= min_positives) & tags["auc"].notna()]
+    means = {column: metrics.mean(counted[column].to_numpy(float)) for column in GROUP_COLUMNS}
+    ratio = means["ap"] / means["prior_ap"] if means["prior_ap"] > 0 else math.nan
+    return {
+        "name": name,
+        "num_tags": len(tags),
+        "num_tags_scored": len(counted),
+        "macro_ap": means["ap"],
+        "prior_macro_ap": means["prior_ap"],
+        "ratio": ratio,
+        "macro_auc": means["auc"],
+        "macro_f1": means["f1"],
+    }
+
+
+def by_category(tags: pd.DataFrame, min_positives: int) -> list[dict[str, Any]]:
+    """Means over the tags of each category, larger categories first."""
+    names = tags["category"].value_counts(sort=True).index
+    return [group_means(n, tags[tags["category"] == n], min_positives) for n in names]
+
+
+def by_frequency(tags: pd.DataFrame, min_positives: int) -> list[dict[str, Any]]:
+    """Means over the tags of each frequency band that has any, rare tags first."""
+    band = np.searchsorted(BAND_EDGES, tags["num_train"].to_numpy(), side="right") - 1
+    return [
+        group_means(band_name(number), tags[band == number], min_positives)
+        for number in np.unique(band)
+    ]
+
+
+def band_name(number: int) -> str:
+    """Such as 30–99."""
+    low = BAND_EDGES[number]
+    if number + 1 == len(BAND_EDGES):
+        return f"{low:,} or more"
+    high = BAND_EDGES[number + 1] - 1
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"

@@ -1,0 +1,146 @@
+"""A training run while it runs, how it is measured, and the run folder that it leaves."""
+
+import logging
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from e6tag import __version__, checkpoints, files, images, metrics, runs
+from e6tag.batches import Batches
+from e6tag.config import TrainConfig
+from e6tag.errors import DataError
+from e6tag.export import export_onnx
+from e6tag.learner import Learner
+from e6tag.shards import Dataset
+
+log = logging.getLogger(__name__)
+
+MIN_VAL_POSITIVES = 3
+"""Tags with fewer validation positives do not enter the macro figures shown while training."""
+
+
+PATHS = ("config", "data", "run")
+"""Options that name places on the machine that trained."""
+
+
+@dataclass
+class Session:
+    """Everything a training run holds while it runs."""
+
+    config: TrainConfig
+    dataset: Dataset
+    train: Batches
+    val: Batches
+    learner: Learner
+    state: checkpoints.State
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints are."""
+        return self.config.run / "checkpoints"
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.config.epochs * self.train.steps_per_epoch
+
+
+def training_shares(batches: Batches) -> NDArray[np.float64]:
+    """Share of the training pictures that have each tag, with half a picture added."""
+    return (batches.labels.sum(axis=0) + 0.5) / (len(batches) + 1.0)
+
+
+def predict_split(learner: Learner, batches: Batches, workers: int) -> tuple[Any, Any]:
+    """Labels and probabilities (pictures, tags) of a split."""
+    labels, probabilities = [], []
+    for pictures, truth in batches.plain(workers):
+        if len(pictures):
+            labels.append(truth)
+            probabilities.append(learner.predict_pictures(pictures))
+    if not labels:
+        raise DataError("no validation picture can be read. Run download.py again.")
+    return np.concatenate(labels), np.concatenate(probabilities)
+
+
+def validate(session: Session, loss: float) -> None:
+    """Measure the averaged weights on the validation split; keep them when they are the best."""
+    state, learner = session.state, session.learner
+    with learner.averaged():
+        truth, scores = predict_split(learner, session.val, session.config.workers)
+        entry = summarise(session, truth, scores) | {"loss": loss}
+        if entry["macro_ap"] >= state.best.get("macro_ap", -1.0):
+            checkpoints.save_weights(learner.network, session.folder / "best.weights.h5")
+            state.best = entry
+    state.history.append(entry)
+    lines = [files.json_line(item) for item in state.history]
+    files.write_text(session.config.run / "metrics.jsonl", "".join(lines))
+    log.info(
+        "epoch %d/%d: loss %.4g, val macro AP %.4f (prior only %.4f), macro AUC %.4f, %.0f s",
+        entry["epoch"], session.config.epochs, loss, entry["macro_ap"],
+        entry["prior_macro_ap"], entry["macro_auc"], state.seconds,
+    )  # fmt: skip
+
+
+def summarise(session: Session, truth: Any, scores: Any) -> dict[str, Any]:
+    """One line of metrics.jsonl."""
+    ours = metrics.evaluate(truth, scores, MIN_VAL_POSITIVES)
+    shares = training_shares(session.train)
+    prior = metrics.evaluate(truth, metrics.prior_scores(shares, len(truth)), MIN_VAL_POSITIVES)
+    step = session.state.step
+    return {
+        "epoch": step // session.train.steps_per_epoch,
+        "step": step,
+        "seconds": round(session.state.seconds, 1),
+        "macro_ap": ours["macro_ap"],
+        "macro_auc": ours["macro_auc"],
+        "micro_ap": ours["micro_ap"],
+        "prior_macro_ap": prior["macro_ap"],
+    }
+
+
+def write_run(session: Session) -> None:
+    """Export the best weights with all that the other commands need; run.json comes last."""
+    run, learner = session.config.run, session.learner
+    checkpoints.load_weights(learner.network, session.folder / "best.weights.h5")
+    truth, scores = predict_split(learner, session.val, session.config.workers)
+    session.dataset.vocabulary.write(run / "tags.csv")
+    thresholds = metrics.best_f1_thresholds(truth, scores)
+    runs.write_thresholds(
+        run / "thresholds.csv", session.dataset.vocabulary.names, thresholds.tolist()
+    )
+    checkpoints.save_model(learner.network, run / "model.keras")
+    exported = export_onnx(learner.network, run / "model.onnx", session.config.image_size)
+    files.write_json(run / "run.json", run_info(session, exported))
+
+
+def run_info(session: Session, exported: dict[str, Any]) -> dict[str, Any]:
+    """Contents of run.json."""
+    config, dataset = session.config, session.dataset
+    # Relative, so that the two folders can move together and no home folder's name is shared.
+    place = os.path.relpath(dataset.path, config.run)
+    options = {name: v for name, v in asdict(config).items() if name not in PATHS}
+    splits = {f"num_{name}": len(dataset.split(name)) for name in ("train", "val", "test")}
+    return {
+        "format": runs.FORMAT,
+        "e6tag": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": options,
+        "data": {"path": place, "fingerprint": dataset.info["fingerprint"]} | splits,
+        "preprocessing": images.PREPROCESSING(config.image_size),
+        "categories": dataset.info.get("categories", {}),
+        "model": {
+            "backbone": config.backbone,
+            "num_tags": len(dataset.vocabulary),
+            "vector_size": config.vector_size,
+            "num_parameters": session.learner.network.count_params(),
+            **exported,
+            "tags_sha256": files.sha256(config.run / "tags.csv"),
+        },
+        "training_shares": [round(float(s), 8) for s in training_shares(session.train)],
+        "metrics": session.state.best,
+    }

@@ -1,0 +1,116 @@
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from e6tag import schedules
+from e6tag.schedules import SGD, OneCycle, one_cycle
+
+LAW = settings(deadline=None, max_examples=60)
+
+# torch.optim.lr_scheduler.OneCycleLR, total 100, max 4, cosine, pct_start .3, div 25, final 1e4.
+GOLDEN = {
+    0: (0.16, 0.95),
+    10: (1.1806557939, 0.9234204220),
+    29: (4, 0.85),
+    30: (3.9979861411, 0.8500503467),
+    45: (3.5061449074, 0.8623464267),
+    60: (2.3571203611, 0.8910721553),
+    90: (0.1609598111, 0.9459763886),
+    99: (1.6e-5, 0.95),
+}
+
+
+@pytest.mark.parametrize("step", GOLDEN)
+def test_one_cycle_has_the_golden_values(step):
+    assert one_cycle(step, 100, 4.0) == pytest.approx(GOLDEN[step], abs=1e-9)
+
+
+def test_arrays_and_tensors_give_what_single_steps_give():
+    steps = np.array(list(GOLDEN))
+    np.testing.assert_allclose(
+        np.transpose(one_cycle(steps, 100, 4.0)), list(GOLDEN.values()), atol=1e-9
+    )
+    rate, momentum = OneCycle(100, 4.0).at(ops.convert_to_tensor(steps))
+    np.testing.assert_allclose(
+        np.stack([rate, momentum], axis=1), list(GOLDEN.values()), rtol=1e-5, atol=1e-6
+    )
+
+
+@LAW
+@given(st.integers(1, 500), st.floats(0, 1), st.floats(1e-6, 10))
+def test_rates_stay_between_their_ends_and_momentum_mirrors_them(total, warmup, peak):
+    rate, momentum = one_cycle(np.arange(total), total, peak, warmup)
+    low, high = schedules.MOMENTUM_RANGE
+    assert np.isfinite(rate).all() and (rate > 0).all() and (rate <= peak * (1 + 1e-9)).all()
+    assert (momentum >= low - 1e-12).all() and (momentum <= high + 1e-12).all()
+    top = np.argmax(rate)
+    assert (np.diff(rate[: top + 1]) >= -1e-12).all() and (np.diff(rate[top:]) <= 1e-12).all()
+    assert np.argmin(momentum) == pytest.approx(top, abs=1)
+
+
+def test_steps_after_the_end_stay_at_the_end():
+    assert one_cycle(500, 100, 4.0) == pytest.approx((1.6e-5, 0.95))
+
+
+def test_schedule_survives_its_config():
+    schedule = OneCycle(50, 0.1, warmup=0.2, div=10.0, final_div=100.0)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(schedule))
+    assert again.get_config() == schedule.get_config()
+    assert float(again(17)) == float(schedule(17))
+
+
+# SGD: plain NumPy velocity with the golden rates is the oracle.
+
+
+def weight_after(optimizer, steps: int, gradient: float) -> float:
+    """Weight of a compiled model, trained from 0 where the gradient is always the same."""
+    inputs = keras.Input((1,))
+    outputs = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")(inputs)
+    model = keras.Model(inputs, outputs)
+    model.compile(optimizer, loss=lambda _, y: ops.mean(y), jit_compile=False)
+    x = np.full((steps, 1), gradient, dtype="float32")
+    model.fit(x, x, batch_size=1, epochs=1, shuffle=False, verbose=0)
+    return float(model.get_weights()[0][0, 0])
+
+
+def reference(steps: int, gradient: float, total: int, peak: float) -> float:
+    weight = velocity = 0.0
+    for step in range(steps):
+        rate, momentum = one_cycle(step, total, peak)
+        velocity = momentum * velocity - rate * gradient
+        weight += velocity
+    return weight
+
+
+def test_momentum_follows_the_schedule_inside_a_compiled_fit():
+    ours = weight_after(SGD(OneCycle(40, 0.1)), 40, 0.5)
+    assert ours == pytest.approx(reference(40, 0.5, 40, 0.1), rel=1e-4)
+    frozen = weight_after(keras.optimizers.SGD(OneCycle(40, 0.1), momentum=0.95), 40, 0.5)
+    assert abs(ours - frozen) > 0.1 * abs(ours)
+
+
+def test_a_restored_optimiser_goes_on_at_its_step():
+    optimizer, variable = SGD(OneCycle(40, 0.1)), keras.Variable([0.0])
+    optimizer.build([variable])
+    optimizer.iterations.assign(25)
+    optimizer.apply([ops.ones(1)])
+    rate, _ = one_cycle(25, 40, 0.1)
+    np.testing.assert_allclose(np.asarray(variable), [-rate], rtol=1e-5)
+
+
+def test_with_a_constant_rate_momentum_is_keras_own():
+    ours, theirs = (
+        weight_after(SGD(0.01), 10, 1.0),
+        weight_after(keras.optimizers.SGD(0.01, momentum=0.9), 10, 1.0),
+    )
+    assert ours == pytest.approx(theirs)
+
+
+def test_sgd_survives_its_config():
+    optimizer = SGD(OneCycle(40, 0.1), global_clipnorm=1.0)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
+    assert again.cycle.get_config() == optimizer.cycle.get_config()
+    assert again.global_clipnorm == 1.0

@@ -1,0 +1,240 @@
+"""Training: what it learns, what it leaves behind, and that it resumes as if never stopped."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_command
+from tiny_data import write_dataset
+
+SMALL = [
+    "--backbone", "resnet", "--depth", "1", "1", "--width", "8", "--image-size", "32",
+    "--vector-size", "24", "--heads", "2", "--key-size", "8", "--factors", "2",
+    "--batch-size", "16", "--ema", "0.9", "--learning-rate", "5e-3", "--device", "cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"), 240)
+
+
+def train(data, run, *more):
+    done = run_command(["train.py", "--data", data, "--run", run, *SMALL, *more], ROOT)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "r"
+    code, out, err = train(data, run, "--epochs", "10", "--json")
+    assert code == 0, err
+    return run, json.loads(out), err
+
+
+def final_weights(run):
+    import h5py
+    import keras  # noqa: F401  (registers the file reader)
+
+    state = json.loads((run / "checkpoints" / "state.json").read_text())
+    found = {}
+    with h5py.File(run / "checkpoints" / state["weights"]) as file:
+        file.visititems(
+            lambda name, item: found.update({name: item[()]}) if hasattr(item, "shape") else None
+        )
+    return state["step"], found
+
+
+def test_it_learns_shapes_and_colours_far_beyond_the_prior(trained):
+    _, result, err = trained
+    assert "device: CPU" in err
+    assert result["macro_ap"] > 2 * result["prior_macro_ap"]
+    assert result["macro_auc"] > 0.85
+
+
+def test_the_run_folder_opens_and_agrees_with_itself(trained, data):
+    from e6tag.runs import open_run
+
+    run, result, _ = trained
+    opened = open_run(run)
+    assert opened.image_size == 32
+    assert opened.info["metrics"] == result
+    assert opened.info["data"]["num_train"] == 192
+    assert opened.info["config"]["loss"] == "focal-robust"
+    assert len(opened.thresholds()) == len(opened.vocabulary)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == list(range(1, 11))
+    assert max(line["macro_ap"] for line in lines) == result["macro_ap"]
+
+
+def test_the_exported_model_scores_as_validation_said(trained, data):
+    import onnxruntime
+    from sklearn.metrics import average_precision_score
+
+    from e6tag.batches import Batches
+    from e6tag.session import MIN_VAL_POSITIVES
+    from e6tag.shards import open_dataset
+
+    run, result, _ = trained
+    session = onnxruntime.InferenceSession(str(run / "model.onnx"))
+    batches = list(Batches(open_dataset(data), "val", 32, 16).plain(1))
+    labels = np.concatenate([truth for _, truth in batches])
+    scores = np.concatenate(
+        [session.run(["probabilities"], {"pictures": p.astype(np.float32)})[0] for p, _ in batches]
+    )
+    kept = labels.sum(axis=0) >= MIN_VAL_POSITIVES
+    ap = average_precision_score(labels[:, kept], scores[:, kept], average="macro")
+    assert ap == pytest.approx(result["macro_ap"], abs=1e-6)
+
+
+def test_the_keras_model_loads_without_executing_code_and_equals_the_exported_one(trained):
+    import keras
+    import onnxruntime
+
+    import e6tag.models  # noqa: F401  (registers the layers)
+
+    run, _, _ = trained
+    model = keras.models.load_model(run / "model.keras", safe_mode=True)
+    pictures = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(run / "model.onnx"))
+    for name in ("probabilities", "vector", "uncertainty"):
+        (theirs,) = session.run([name], {"pictures": pictures})
+        np.testing.assert_allclose(model(pictures)[name], theirs, atol=1e-4)
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_trained_again(trained, data, tmp_path):
+    run, _, _ = trained
+    shutil.copytree(run, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoints"))
+    code, _, err = train(data, tmp_path / "r", "--epochs", "10")
+    assert code == 0, err
+    assert "trained already" in err
+
+
+def test_the_data_is_found_from_any_folder(trained, data, tmp_path):
+    run, _, _ = trained
+    done = run_command([ROOT / "eval.py", "--run", run, "--min-positives", "1"], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_finished_run_is_not_trained_again(trained, data):
+    run, _, _ = trained
+    before = (run / "model.onnx").stat().st_mtime_ns
+    code, _, err = train(data, run, "--epochs", "10", "--json")
+    assert code == 0
+    assert "trained already" in err
+    assert (run / "model.onnx").stat().st_mtime_ns == before
+
+
+def test_other_options_in_the_same_folder_are_refused_and_named(trained, data):
+    run, _, _ = trained
+    code, _, err = train(data, run, "--epochs", "10", "--loss", "bce")
+    assert code == 2
+    assert "loss focal-robust, not bce" in err
+
+
+def test_other_data_in_the_same_folder_is_refused(trained, tmp_path):
+    run, _, _ = trained
+    other = write_dataset(tmp_path / "other", 60)
+    code, _, err = train(other, run, "--epochs", "10")
+    assert code == 2
+    assert "other data" in err
+
+
+def kill_after_checkpoint(data, run, number, *more):
+    process = subprocess.Popen(
+        [sys.executable, "train.py", "--data", str(data), "--run", str(run), *SMALL, *more],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    state = run / "checkpoints" / "state.json"
+    deadline = time.monotonic() + 200
+    while not state.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    began = time.monotonic()
+    process.send_signal(number)
+    words = process.communicate(timeout=60)[1].decode()
+    return process.returncode, words, time.monotonic() - began
+
+
+def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_one_that_was_not(data, tmp_path):
+    options = ["--epochs", "3", "--checkpoint-seconds", "0.2"]
+    code, _, err = train(data, tmp_path / "whole", *options)
+    assert code == 0, err
+    code, _, _ = kill_after_checkpoint(data, tmp_path / "killed", signal.SIGKILL, *options)
+    assert code == -signal.SIGKILL
+    code, _, err = train(data, tmp_path / "killed", *options)
+    assert code == 0, err
+    assert "resuming at step" in err
+    steps, whole = final_weights(tmp_path / "whole")
+    again, resumed = final_weights(tmp_path / "killed")
+    assert steps == again == 3 * (192 // 16)
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, resumed[name], err_msg=name)
+
+
+def test_ctrl_c_ends_with_130_within_ten_seconds_and_resumes(data, tmp_path):
+    options = ["--epochs", "40", "--checkpoint-seconds", "0.1"]
+    code, words, seconds = kill_after_checkpoint(data, tmp_path / "r", signal.SIGINT, *options)
+    assert code == 130, words
+    assert seconds < 10
+    assert "The same command goes on" in words
+
+
+def test_a_dry_run_describes_and_writes_no_checkpoint(data, tmp_path):
+    code, _, err = train(data, tmp_path / "r", "--dry-run")
+    assert code == 0
+    assert "parameters" in err
+    assert not (tmp_path / "r" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("loss", ["bce", pytest.param("robust", marks=pytest.mark.slow)])
+def test_other_losses_are_one_flag_away(data, tmp_path, loss):
+    code, out, err = train(data, tmp_path / "r", "--epochs", "1", "--loss", loss)
+    assert code == 0, err
+    assert "macro AP" in out
+
+
+@pytest.mark.slow
+def test_sgd_and_a_plain_head_without_attention_train_too(data, tmp_path):
+    more = ["--optimizer", "sgd", "--learning-rate", "0.02", "--no-heteroscedastic", "--heads", "0"]
+    code, _, err = train(data, tmp_path / "r", "--epochs", "1", "--loss", "focal", *more)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    "options, code, words",
+    [
+        (["--device", "gpu"], 2, "TensorFlow sees no GPU"),
+        (["--mixed-precision"], 2, "needs a GPU"),
+        (["--backbone", "vgg"], 2, "no backbone 'vgg'"),
+        (["--freeze", "9"], 2, "--freeze is 9"),
+        (["--learning-rate", "1e30", "--epochs", "3", "--clip-norm", "0"], 5, "the loss is"),
+    ],
+)
+def test_bad_options_end_with_one_clear_line(data, tmp_path, options, code, words):
+    found, _, err = train(data, tmp_path / "r", *[o for o in options if o != "cpu"])
+    assert found == code, err
+    assert words in err.strip().splitlines()[-1]
+    assert "Traceback" not in err
+
+
+def test_no_data_says_what_to_run(tmp_path):
+    code, _, err = train(tmp_path / "nothing", tmp_path / "r")
+    assert code == 4
+    assert "download.py" in err
+
+
+def test_a_damaged_checkpoint_is_named(data, tmp_path):
+    run = tmp_path / "r"
+    code, _, _ = kill_after_checkpoint(data, run, signal.SIGKILL, "--checkpoint-seconds", "0.1")
+    weights = next((run / "checkpoints").glob("step-*.weights.h5"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    code, _, err = train(data, run, "--checkpoint-seconds", "0.1")
+    assert code == 5
+    assert weights.name in err
