@@ -44,9 +44,10 @@ def ignore_signals() -> None:
 class Interruption:
     """A block in which a signal raises KeyboardInterrupt, and which then ends with that.
 
-    Libraries turn the exception into others (an import that fails), swallow it, or do not
-    return to Python for a minute.  The first is undone here, and against the other two a
-    thread ends the process after `SECONDS_TO_STOP`.
+    Libraries turn the exception into others (an import that fails, a picture that then
+    counts as damaged), swallow it, or do not return to Python for a minute.  Whatever comes
+    of the first two ends as an interruption here, and against those that do not end a thread
+    ends the process after `SECONDS_TO_STOP`.
     """
 
     def __init__(self) -> None:
@@ -76,7 +77,7 @@ class Interruption:
         os.close(self.writing)
         self.watcher.join()
         os.close(self.reading)
-        if self.requested_at is not None and isinstance(problem, Exception):
+        if self.requested_at is not None and (problem is None or isinstance(problem, Exception)):
             raise KeyboardInterrupt from problem
 
     def handle(self, number: int, frame: FrameType | None) -> None:

@@ -23,6 +23,7 @@ from e6tag.errors import ConfigError, E6TagError, RunError
 from e6tag.files import sha256
 from e6tag.index import Index
 from e6tag.index_build import Recipe, build_index
+from e6tag.interruption import WORDS
 from e6tag.plans import read_plan
 from e6tag.runs import default_run, open_run
 from e6tag.tagger import Tagger
@@ -222,6 +223,11 @@ def test_an_interruption_that_a_library_takes_for_an_error_is_still_one(number):
     assert interrupted(job, number=number)[:2] == (130, LINE)
 
 
+def test_an_interruption_that_a_library_swallows_is_still_one_at_the_end():
+    job = "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    return 1"
+    assert interrupted(job)[:2] == (130, LINE)
+
+
 def test_an_interruption_that_a_library_swallows_ends_the_command_soon():
     job = (
         "while True:\n    try:\n        time.sleep(60)\n    except KeyboardInterrupt:\n        pass"
@@ -283,8 +289,8 @@ def test_an_interrupted_index_is_finished_by_the_same_command(tmp_path):
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)
     _, words = process.communicate(timeout=10)
-    assert process.returncode == 130
-    assert words.decode().count("\n") == 1
+    assert process.returncode == 130, words.decode()
+    assert words.decode().splitlines()[-1].endswith(WORDS)
     assert run_command(command, tmp_path).returncode == 0
     assert len(Index.open(tmp_path / "index")) == 40
 
