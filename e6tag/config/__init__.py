@@ -5,7 +5,8 @@ The text under a field is its help.
 """
 
 from e6tag.config.base import JobConfig
-from e6tag.config.learning import DownloadConfig, EvalConfig, TrainConfig
+from e6tag.config.download import DownloadConfig
+from e6tag.config.learning import EvalConfig, TrainConfig
 from e6tag.config.ranges import check_ranges
 from e6tag.config.using import (
     DemoConfig,

@@ -1,71 +1,10 @@
-"""Options of the commands that make a model: download, train, eval."""
+"""Options of the commands that make a model: train, eval."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from e6tag.config.base import JobConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class DownloadConfig(JobConfig):
-    """Plan a sample of a site's posts, fetch the pictures, write training shards.
-
-    Rerun the same command to resume.  Example: python download.py --contact yourname
-    """
-
-    site: Literal["e621", "folder"] = "e621"
-    """kind of source: e621 (and sites that speak like it), or folder: your own pictures"""
-    folder: Path | None = None
-    """with --site folder: pictures with .txt or .json sidecars, or one CSV of tags"""
-    out: Path = Path("data")
-    """folder for the plan, the shards and their manifest"""
-    base_url: str | None = None
-    """address of the site, when it is not the kind's own"""
-    export_dir: Path | None = None
-    """read posts.csv.gz, tags.csv.gz, ... from here instead of fetching them"""
-    contact: str | None = None
-    """who you are, for the User-Agent: your name on the site, or a mail address"""
-    ratings: str = "s"
-    """ratings to include: letters of s (safe), q (questionable), e (explicit)"""
-    num_tags: int = 1024
-    """size of the vocabulary: the most used tags"""
-    min_count: int = 1
-    """leave out tags with fewer posts than this among those that qualify"""
-    min_groups: int = 1
-    """leave out tags that fewer groups of near-copies show: they cannot be learnt and measured"""
-    categories: tuple[str, ...] = ("general", "copyright", "character", "species")
-    """tag categories the vocabulary takes"""
-    positives: int = 512
-    """training posts wanted for each tag"""
-    val_positives: int = 64
-    """validation posts wanted for each tag (and as many for test)"""
-    strategy: Literal["random", "cover", "quota", "all"] = "random"
-    """random: near-uniform given the tag; cover: fewest posts; quota: one tag a post; all posts"""
-    budget: int | None = None
-    """at most this many posts"""
-    variant: Literal["sample", "preview", "original"] = "sample"
-    """which file of a post to fetch; the original where the site has no such file"""
-    image_size: int = 320
-    """longest side that pictures are stored with, in pixels"""
-    jpeg_quality: int = 92
-    """quality that pictures are stored with"""
-    requests_per_second: float = 1.0
-    """never more requests than this, all connections together"""
-    connections: int = 4
-    """pictures under way at once"""
-    min_side: int = 16
-    """leave out posts whose shorter side is smaller, in pixels"""
-    max_aspect: float = 4.0
-    """leave out posts longer than this many times their width, either way"""
-    plan_only: bool = False
-    """write the plan, say what it would cost, fetch nothing"""
-    retry_failed: bool = False
-    """try again what failed for good in an earlier run"""
-    json: bool = False
-    """print the summary as JSON on stdout"""
-    seed: int = 0
-    """fixes the sample; the same export, options and seed give the same plan"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,180 @@
+"""Where a download's posts come from: the site, its exports, and the plan made of them."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from e6tag import files
+from e6tag.config import DownloadConfig
+from e6tag.errors import ConfigError
+from e6tag.exports import fetch_exports, read_index
+from e6tag.fetch import PoliteClient
+from e6tag.planning import make_plan
+from e6tag.plans import (
+    PinnedPlan,
+    check_same_exports,
+    check_same_options,
+    plan_options,
+    read_plan,
+    write_plan,
+)
+from e6tag.sites import open_site
+from e6tag.sites.base import Collection, ExportFile, Site
+from e6tag.transport import is_public
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 32
+LIMITS = {"requests_per_second": 1e-6, "connections": 1, "image_size": 16, "jpeg_quality": 1}
+
+
+@dataclass
+class Source:
+    """The site of a run; its client is made when something is to be asked for."""
+
+    config: DownloadConfig
+    site: Site
+    client: PoliteClient | None = None
+    failed: Sequence[str] = ()
+    """inputs of a folder that cannot be used"""
+    clock: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether pictures come over HTTP."""
+        return self.config.site != "folder"
+
+    def connect(self) -> PoliteClient:
+        """The client; the first call says what is about to happen."""
+        if self.client is None:
+            announce(self.config, self.site)
+            config, base = self.config, self.site.base_url
+            self.client = PoliteClient(
+                base, config.requests_per_second, config.contact, config.connections
+            )
+        return self.client
+
+    def use_index(self, index: dict[str, ExportFile]) -> None:
+        """Learn from an export index where the site keeps its files."""
+        self.site = open_site(self.config.site, base_url=self.config.base_url, index=index)
+
+    def read(self, folder: Path) -> Collection:
+        """The site's posts and tags.
+
+        Raises:
+            DataError: a table that cannot be read.
+        """
+        collection = self.site.read(folder)
+        self.failed = collection.failed
+        return collection
+
+    def close(self) -> None:
+        """Let nothing more be asked for."""
+        if self.client is not None:
+            self.client.close()
+
+
+def pinned_plan(source: Source) -> PinnedPlan:
+    """The plan of the folder, made now if there is none.
+
+    Raises:
+        ConfigError: the folder was planned with other options or from other exports.
+    """
+    config = source.config
+    if not (config.out / "dataset.json").exists():
+        return new_plan(source)
+    plan = read_plan(config.out)
+    check_same_options(config.out, plan.info, config)
+    if not source.is_remote or config.export_dir is not None:
+        folder = config.export_dir or Path(source.site.base_url)
+        checksums = current_checksums(source, folder)
+        check_same_exports(config.out, plan.info, checksums)
+        return plan
+    index = plan.exports
+    if plan.info["base_url"] != source.site.base_url:
+        # The same site may have moved, as one on this machine does to another port.
+        index = read_index(source.connect(), source.site)
+        listed = {export.file_name: export.sha256 or "" for export in index.values()}
+        check_same_exports(config.out, plan.info, listed)
+    source.use_index(index)
+    return plan
+
+
+def current_checksums(source: Source, folder: Path) -> dict[str, str]:
+    """Checksums of what the folder's plan would be made from now."""
+    if not source.is_remote:
+        return dict(source.read(folder).checksums)
+    found = [folder / f"{name}.csv.gz" for name in source.site.export_files()]
+    return {path.name: files.sha256(path) for path in found if path.exists()}
+
+
+def new_plan(source: Source) -> PinnedPlan:
+    """Bring the exports, read them, choose posts, write the plan."""
+    config, index = source.config, {}
+    if not source.is_remote:
+        announce(config, source.site)
+        folder = Path(source.site.base_url)
+    elif config.export_dir is not None:
+        folder = config.export_dir
+        if not config.plan_only:
+            source.connect()
+    else:
+        folder = config.out / "exports"
+        index = fetch_exports(source.connect(), source.site, folder, config.quiet)
+        source.use_index(index)
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}. Name the one with the exports.")
+    collection = source.read(folder)
+    plan = make_plan(collection, source.site, plan_options(config))
+    causes = ", ".join(f"{count} {reason}" for reason, count in plan.rejected.items())
+    log.info(
+        "planned %d posts and %d tags%s",
+        len(plan.table),
+        len(plan.vocabulary),
+        f" (left out: {causes})" if causes else "",
+    )
+    return write_plan(config, source.site, collection, plan, index)
+
+
+def check_options(config: DownloadConfig, site: Site) -> None:
+    """Refuse options that cannot be, and rates that a public site would ban us for.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    for name, least in LIMITS.items():
+        if not getattr(config, name) >= least:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{flag} {getattr(config, name)}: expected {least:g} or more.")
+    if config.jpeg_quality > 100 or config.connections > MAX_CONNECTIONS:
+        raise ConfigError(f"--jpeg-quality is 100 and --connections {MAX_CONNECTIONS} at most.")
+    rate, most = config.requests_per_second, site.max_requests_per_second
+    if rate > most and is_public(urlsplit(site.base_url).hostname or ""):
+        raise ConfigError(
+            f"--requests-per-second {rate:g} is more than {most:g}, which {site.base_url} allows: "
+            f"{site.rate_note}."
+        )
+
+
+def announce(config: DownloadConfig, site: Site) -> None:
+    """Say what is about to happen and how to stop it."""
+    stop = "Ctrl-C stops it; the same command resumes."
+    if config.site == "folder":
+        log.info("Reading the pictures in %s. %s", site.base_url, stop)
+        return
+    rate = config.requests_per_second
+    log.info(
+        "About to talk to %s: %g request%s a second at most, over %d connections. %s",
+        site.base_url, rate, "s" * (rate != 1), config.connections, stop,
+    )  # fmt: skip
+    if not is_public(urlsplit(site.base_url).hostname or ""):
+        return
+    log.info("(%s)", site.rate_note)
+    if config.contact is None:
+        log.warning(
+            "The site asks programs to say who runs them: add --contact YOUR_NAME_THERE, or it "
+            "may refuse."
+        )
