@@ -36,8 +36,8 @@ from e6tag.images import decode
 ROOT = Path(__file__).parents[1]
 SIZE, QUALITY, PER_SHARD = 320, 92, 1000
 HEADER = """\
-| client | pictures | per CPU second (range) | ratio | CPU s to start | without start | per second, wall |
-|---|---|---|---|---|---|---|"""
+| client | pictures | per CPU second (range) | ratio | start, CPU s | without it | ratio | wall |
+|---|---|---|---|---|---|---|---|"""
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,25 @@ def compare(one: Path, other: Path) -> str:
     return f"{sum(same)} of {len(same)} pictures of the same size; median PSNR {psnr:.1f} dB"
 
 
-def row(name: str, runs: list[Figures], start: float, best: float | None) -> float:
-    """Print a line of the table; returns the median of pictures per CPU second."""
+def row(
+    name: str, runs: list[Figures], start: float, rival: list[Figures], rival_start: float
+) -> None:
+    """Print a line of the table: pictures per second of CPU time, with and without the start."""
     rates = [run.num_pictures / run.cpu_seconds for run in runs]
-    steady = [run.num_pictures / (run.cpu_seconds - start) for run in runs]
+    whole = statistics.median(rates) / median_rate(rival, 0.0)
+    steady = median_rate(runs, start)
     wall = statistics.median(run.num_pictures / run.wall_seconds for run in runs)
-    median = statistics.median(rates)
-    ratio = f"{median / best:.2f}" if best else ""
     print(
-        f"| {name} | {runs[0].num_pictures} | {median:.0f} ({min(rates):.0f}-{max(rates):.0f}) "
-        f"| {ratio} | {start:.1f} | {statistics.median(steady):.0f} | {wall:.0f} |",
+        f"| {name} | {runs[0].num_pictures} | {statistics.median(rates):.0f} "
+        f"({min(rates):.0f}-{max(rates):.0f}) | {whole:.2f} | {start:.1f} | {steady:.0f} "
+        f"| {steady / median_rate(rival, rival_start):.2f} | {wall:.0f} |",
         flush=True,
     )
-    return median
+
+
+def median_rate(runs: list[Figures], start: float) -> float:
+    """Pictures per CPU second after `start` seconds of it."""
+    return statistics.median(run.num_pictures / (run.cpu_seconds - start) for run in runs)
 
 
 def main() -> None:
@@ -142,11 +148,12 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("/tmp/e6tag-bench"))
-    parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--work", type=Path, default=Path("/dev/shm/e6tag-bench"))
+    parser.add_argument("--connections", type=int, default=2)
     parser.add_argument("--pace", default="1x16", help="img2dataset's processes x threads")
     parser.add_argument("--tune", action="store_true", help="try paces of img2dataset, then stop")
     options = parser.parse_args()
-    booru, work = options.folder / options.set, options.folder / "work"
+    booru, work = options.folder / options.set, options.work
     paths = make_booru(options.set, options.num, booru)
     make_booru("tiny", 8, options.folder / "start")
     shutil.rmtree(work, ignore_errors=True)
@@ -181,11 +188,11 @@ def race(options: argparse.Namespace, url: str, work: Path) -> None:
         for name, run in clients.items():
             runs[name].append(run(options.set, work / f"{turn} {name}"))
     print(HEADER)
-    best = None
+    best = "img2dataset, no hash"
     for name in clients:
-        rate = row(name, runs[name], starts[name].cpu_seconds, best)
-        best = best or rate
-    print(compare(work / "0 e6tag" / "shards", work / "0 img2dataset, no hash"))
+        start, best_start = starts[name].cpu_seconds, starts[best].cpu_seconds
+        row(name, runs[name], start, runs[best], best_start)
+    print(compare(work / "0 e6tag" / "shards", work / f"0 {best}"))
 
 
 def rival(

@@ -1,4 +1,4 @@
-"""A booru of made-up pictures for benchmarks: any number, each different, made fast; and its server.
+"""A booru of made-up pictures for benchmarks, each different and made fast; and its server.
 
 Pictures are layers of coloured noise with hard-edged shapes and fine grain on top, so that they
 weigh about what drawings and photographs of that size do.
