@@ -25,11 +25,13 @@ from e6tag.config import EvalConfig
 from e6tag.errors import ConfigError, DataError, RunError
 from e6tag.figures import FIGURES, as_text
 from e6tag.files import write_json, write_text
+from e6tag.fitting import check_options, facts, fit_on_val
 from e6tag.inputs import Failures, emit
 from e6tag.predictions import SplitPredictions, predict_split
-from e6tag.runs import Run, write_thresholds
+from e6tag.runs import Run
 from e6tag.scoring import Judgement, Scored
 from e6tag.shards import Dataset, label_matrix, open_dataset, read_stored
+from e6tag.spread import spread_table
 from e6tag.tagger import Tagger
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ def evaluate(config: EvalConfig) -> int:
     """
     if config.min_positives < 1:
         raise ConfigError(f"--min-positives must be 1 or more. Received: {config.min_positives}.")
+    check_options(config)
     tagger = Tagger.open(config.run, config.threads)
     run = tagger.run
     dataset = open_dataset(data_path(run, config.data))
@@ -63,10 +66,16 @@ def evaluate(config: EvalConfig) -> int:
         split: score(predict_split(tagger, dataset, split, failures, config.quiet), columns)
         for split in dict.fromkeys(["val", config.split])
     }
-    held = splits[config.split]
-    judgement = scoring.judge(tags, num_train, splits["val"], held, config.min_positives)
+    fitted = fit_on_val(config, tags, splits["val"])
+    held = splits[config.split].calibrated(fitted.platt)
+    judgement = scoring.judge(
+        tags, num_train, splits["val"], held, fitted.shown, config.min_positives
+    )
     summary = summarise(config, run, dataset, judgement, len(failures.lines))
+    summary |= without_nan(facts(config, run.vocabulary.names, fitted, splits[config.split]))
+    summary["spread"] = spread_rows(held)
     guesses = choose_guesses(dataset, held, judgement, failures)
+    fitted.write(run)
     write_files(run, dataset, report.Evaluation(summary, judgement, held.calibration(), guesses))
     as_json = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
     emit(as_json if config.json else as_text(summary))
@@ -108,7 +117,15 @@ def matching_columns(run: Run, dataset: Dataset) -> NDArray[np.int64]:
 def score(predicted: SplitPredictions, columns: NDArray[np.int64]) -> Scored:
     """Predictions with their labels in the run's columns."""
     labels = label_matrix(predicted.rows["labels"], len(columns))[:, columns]
-    return Scored(predicted.rows, labels, predicted.probabilities)
+    return Scored(predicted.rows, labels, predicted.probabilities, predicted.uncertainty)
+
+
+def spread_rows(held: Scored) -> list[dict[str, Any]]:
+    """What metrics.json says of the model's own doubt (`e6tag.spread`)."""
+    if held.uncertainty is None:
+        return []
+    table = spread_table(held.labels, held.probabilities, held.uncertainty)
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def trained_on(run: Run) -> dict[str, Any]:
@@ -255,9 +272,6 @@ def write_files(run: Run, dataset: Dataset, evaluation: report.Evaluation) -> No
     judgement = evaluation.judgement
     page = report.render(evaluation, run.info.get("config") or {}, read_credits(dataset))
     table = judgement.per_tag.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    write_thresholds(
-        run.path / "thresholds.csv", run.vocabulary.names, judgement.thresholds.tolist()
-    )
     write_text(run.path / "eval" / "per_tag.csv", table)
     write_text(run.path / "eval" / "report.html", page)
     write_json(run.path / "eval" / "metrics.json", evaluation.summary)
