@@ -22,7 +22,7 @@ def distorted(seed, num, num_tags=8, slope=0.4, bias=-0.5):
 
 
 def test_what_a_known_law_distorted_is_undone():
-    labels, scores, true = distorted(0, 4000)
+    labels, scores, _ = distorted(0, 4000)
     fitted = calibration.fit(labels, scores)
     assert fitted.slope == pytest.approx(1 / 0.4, rel=0.1)
     assert fitted.bias == pytest.approx(0.5 / 0.4, abs=0.2)

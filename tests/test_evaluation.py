@@ -442,7 +442,9 @@ def test_test_py_shows_what_was_calibrated_and_cuts_where_eval_did(folders, pict
     law = calibration.read(run / "calibration.csv", NAMES)
     raw, shown = tagged(run, picture, "--raw"), tagged(run, picture)
     expected = law.apply(np.array([raw[name] for name in NAMES]))
-    assert [shown[name] for name in NAMES] == pytest.approx(expected.tolist(), abs=2e-5)
+    # What is printed has six digits, and a steep law makes much of the last.
+    assert [shown[name] for name in NAMES] == pytest.approx(expected.tolist(), abs=0.01)
+    assert np.abs(expected - np.array([raw[name] for name in NAMES])).max() > 0.05
     passed = set(tagged(run, picture, "-t", "per-tag"))
     assert passed == set(tagged(run, picture, "-t", "per-tag", "--raw"))
     cuts = dict(zip(NAMES, thresholds_of(run), strict=True))
@@ -464,7 +466,8 @@ def test_calibration_and_cut_offs_are_fitted_on_val_and_told(folders):
         "fitted_on": "val", "shared": "per-category", "rule": "balanced", "withheld": [],
     }  # fmt: skip
     assert len(set(thresholds_of(run))) == 1
-    assert len(after["spread"]) == 5
+    # The tiny model doubts all alike, of which nothing can be learnt.
+    assert after["spread"] == []
 
 
 def test_tags_that_cannot_keep_a_promise_are_withheld_listed_and_never_predicted(folders, picture):
