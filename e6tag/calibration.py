@@ -82,8 +82,23 @@ def fit(y_true: NDArray[Any], y_score: NDArray[Any], groups: NDArray[Any] | None
     truth = np.asarray(y_true) != 0
     fold = folds(np.arange(len(truth)) if groups is None else groups)
     few = slice(None, max(ENOUGH_PAIRS // max(truth.shape[1], 1), 1000))
-    losses = [held_out_loss(truth[few], y_score[few], fold[few], spread) for spread in SPREADS]
-    return fit_spread(truth, y_score, SPREADS[int(np.argmin(losses))])
+    losses = np.array(
+        [held_out_losses(truth[few], y_score[few], fold[few], spread) for spread in SPREADS]
+    )
+    return fit_spread(truth, y_score, SPREADS[simplest(losses)])
+
+
+def simplest(losses: Floats) -> int:
+    """The first (simplest) law that is not surely worse than the best.
+
+    The one-standard-error rule (Breiman et al. 1984), on the differences fold by fold.
+
+    Args:
+        losses: (laws, folds), simple laws first.
+    """
+    worse = losses - losses[np.argmin(losses.sum(axis=1))]
+    error = worse.std(axis=1, ddof=1) / np.sqrt(losses.shape[1])
+    return int(np.argmax(worse.mean(axis=1) <= error))
 
 
 def folds(groups: NDArray[Any]) -> NDArray[np.int64]:
@@ -94,21 +109,23 @@ def folds(groups: NDArray[Any]) -> NDArray[np.int64]:
     return dealt
 
 
-def held_out_loss(
+def held_out_losses(
     truth: NDArray[np.bool_],
     scores: NDArray[Any],
     fold: NDArray[np.int64],
     spread: tuple[float, float],
-) -> float:
-    """Log loss of each fold under the calibration fitted on the others, summed."""
-    total = 0.0
+) -> list[float]:
+    """Log loss of each fold (NUM_FOLDS) under the calibration fitted on the others."""
+    losses = []
     for held in range(NUM_FOLDS):
         inside = fold == held
-        if inside.any() and not inside.all():
-            fitted = fit_spread(truth[~inside], scores[~inside], spread)
-            logits = fitted.slope * logit(scores[inside]) + fitted.bias
-            total += float(np.logaddexp(0.0, np.where(truth[inside], -logits, logits)).sum())
-    return total
+        if not inside.any() or inside.all():
+            losses.append(0.0)
+            continue
+        fitted = fit_spread(truth[~inside], scores[~inside], spread)
+        logits = fitted.slope * logit(scores[inside]) + fitted.bias
+        losses.append(float(np.logaddexp(0.0, np.where(truth[inside], -logits, logits)).sum()))
+    return losses
 
 
 def fit_spread(

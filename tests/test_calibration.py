@@ -91,6 +91,27 @@ def test_calibrated_cut_offs_let_the_same_pictures_through(cuts, scores):
     assert np.array_equal(law.apply(scores) >= law.apply_to_thresholds(cuts), passed)
 
 
+@pytest.mark.parametrize(
+    ("losses", "chosen"),
+    [
+        ([[5, 5, 5, 5], [4, 4, 4, 4], [3, 3, 3, 3]], 2),
+        ([[5, 5, 5, 5], [4, 7, 4, 4.5], [9, 9, 9, 9]], 0),
+        ([[5, 5, 5, 5], [4.9, 4.8, 4.9, 4.9], [5, 5, 5, 5]], 1),
+        ([[5, 5, 5, 5], [5, 5, 5, 5], [5, 5, 5, 5]], 0),
+    ],
+)
+def test_a_law_of_its_own_for_each_tag_must_be_worth_it(losses, chosen):
+    assert calibration.simplest(np.array(losses, float)) == chosen
+
+
+def test_tags_that_differ_get_laws_that_differ():
+    one, other = distorted(5, 3000, slope=0.4, bias=-1.5), distorted(6, 3000, slope=0.8, bias=1.0)
+    labels, scores = (np.concatenate(pair, axis=1) for pair in list(zip(one, other, strict=True))[:2])
+    fitted = calibration.fit(labels, scores)
+    assert fitted.slope[:8] == pytest.approx(2.5, rel=0.25)
+    assert fitted.slope[8:] == pytest.approx(1.25, rel=0.25)
+
+
 def test_near_copies_stay_in_one_fold():
     groups = np.array([5, 5, 9, 1, 9, 9, 2, 1])
     fold = calibration.folds(groups)
