@@ -106,7 +106,7 @@ def test_a_law_of_its_own_for_each_tag_must_be_worth_it(losses, chosen):
 
 def test_tags_that_differ_get_laws_that_differ():
     one, other = distorted(5, 3000, slope=0.4, bias=-1.5), distorted(6, 3000, slope=0.8, bias=1.0)
-    labels, scores = (np.concatenate(pair, axis=1) for pair in list(zip(one, other, strict=True))[:2])
+    labels, scores = (np.concatenate([one[i], other[i]], axis=1) for i in (0, 1))
     fitted = calibration.fit(labels, scores)
     assert fitted.slope[:8] == pytest.approx(2.5, rel=0.25)
     assert fitted.slope[8:] == pytest.approx(1.25, rel=0.25)
