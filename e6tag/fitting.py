@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from e6tag import calibration, metrics, thresholds
 from e6tag.calibration import Platt
 from e6tag.config import EvalConfig
-from e6tag.errors import ConfigError
 from e6tag.runs import Run, write_thresholds
 from e6tag.scoring import Scored
 
@@ -44,17 +43,6 @@ class OnVal:
             run.calibration_path.unlink(missing_ok=True)
         else:
             calibration.write(run.calibration_path, names, self.platt)
-
-
-def check_options(config: EvalConfig) -> None:
-    """Refuse a promise that cannot be made.
-
-    Raises:
-        ConfigError: naming the option.
-    """
-    target = config.target_precision
-    if target is not None and not 0 < target < 1:
-        raise ConfigError(f"--target-precision must be between 0 and 1. Received: {target}.")
 
 
 def fit_on_val(config: EvalConfig, tags: pd.DataFrame, val: Scored) -> OnVal:

@@ -19,7 +19,7 @@ NUM_EXTREMES = 12
 """tags in each of the tables of best and worst"""
 NUM_LISTED = 15
 """tags of one kind that are named under a picture"""
-HEADLINE_HEADERS = ("figure", "model", "prior only", "times")
+HEADLINE_HEADERS = ("figure", "model", "95% interval", "prior only", "times")
 GROUPS_CAPTION = "Means over the tags of each group; counted: those with enough pictures"
 MARKS = (("found", "✓ found"), ("wrong", "✗ not in its labels"), ("missed", "○ missed"))
 """kind of tag -> mark and words: never colour alone"""

@@ -73,7 +73,7 @@ def prior_thresholds(labels: NDArray[Any], shares: NDArray[np.float64]) -> NDArr
 def judge(
     tags: pd.DataFrame,
     num_train: int,
-    val: Scored,
+    val: Scored | None,
     held: Scored,
     thresholds: NDArray[np.float64],
     min_positives: int,
@@ -83,15 +83,17 @@ def judge(
     Args:
         tags: K rows with name, category, and num_train: training pictures that have the tag.
         num_train: training pictures in all.
-        val: the prior-only predictor's thresholds are fitted on these, and on nothing else.
+        val: the prior-only predictor's thresholds are fitted on these, and on nothing else; None
+            where there are none.
         held: figures are taken on these.
-        thresholds: (K,) the model's, fitted on val as well.
+        thresholds: (K,) the model's, fitted on val as well; nan where there is no val, and then
+            figures at thresholds are nan too.
         min_positives: rarer tags stay out of means over tags.
     """
     shares = tags["num_train"].to_numpy(float) / num_train
     model, of_tags, f1 = measure(held.labels, held.probabilities, thresholds, min_positives)
     prior_scores = metrics.prior_scores(shares, len(held.labels))
-    cuts = prior_thresholds(val.labels, shares)
+    cuts = thresholds if val is None else prior_thresholds(val.labels, shares)
     prior, prior_of_tags, _ = measure(held.labels, prior_scores, cuts, min_positives)
     per_tag = tags.assign(
         positives=of_tags.positives,
@@ -120,17 +122,35 @@ def measure(
         each tag; the F1 of each tag (K,).
     """
     tags = metrics.per_tag(y_true, y_score)
-    truth, predicted = y_true != 0, y_score >= thresholds
+    at_cuts, f1 = at_thresholds(y_true != 0, y_score, thresholds, tags, min_positives)
+    figures = metrics.evaluate(y_true, y_score, min_positives, tags) | at_cuts
+    if len(y_score) and not 0 <= np.min(y_score) <= np.max(y_score) <= 1:
+        figures |= {"brier": math.nan, "ece": math.nan}
+    return figures, tags, f1
+
+
+def at_thresholds(
+    truth: NDArray[np.bool_],
+    y_score: NDArray[Any],
+    thresholds: NDArray[Any],
+    tags: metrics.PerTag,
+    min_positives: int,
+) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """Figures of yes/no decisions, and the F1 of each tag (K,); nan without thresholds."""
+    if np.isnan(thresholds).all():
+        names = ("micro_f1", "macro_f1", "accuracy")
+        return dict.fromkeys(names, math.nan), np.full(len(thresholds), math.nan)
+    predicted = y_score >= thresholds
     hits = np.count_nonzero(truth & predicted, axis=0)
     guessed = np.count_nonzero(predicted, axis=0)
     f1 = f1_score(hits, guessed, tags.positives)
     scored = (tags.positives >= min_positives) & np.isfinite(tags.roc_auc)
-    figures = metrics.evaluate(y_true, y_score, min_positives, tags) | {
+    figures = {
         "micro_f1": float(f1_score(hits.sum(), guessed.sum(), tags.positives.sum())),
         "macro_f1": metrics.mean(f1[scored]),
         "accuracy": float(np.mean(truth == predicted)),
     }
-    return figures, tags, f1
+    return figures, f1
 
 
 def f1_score(hits: Any, guessed: Any, positives: Any) -> NDArray[np.float64]:

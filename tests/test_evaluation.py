@@ -322,7 +322,10 @@ def test_the_table_shows_each_figure_beside_the_prior_row(folders, capsys):
     lines = capsys.readouterr().out.splitlines()
     line = next(line for line in lines if line.startswith("macro AP"))
     model, prior = summary["model"]["macro_ap"], summary["prior"]["macro_ap"]
-    assert line.split()[-3:] == [f"{model:.3f}", f"{prior:.3f}", f"{model / prior:.1f}x"]
+    low, high = summary["intervals"]["macro_ap"]
+    told = [f"{low:.3f}", "to", f"{high:.3f}", f"{prior:.3f}", f"{model / prior:.1f}x"]
+    assert line.split()[-6:] == [f"{model:.3f}", *told]
+    assert low < model < high
     assert "nan" not in "\n".join(lines)
 
 
