@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from e6tag import __version__, foreign, foreign_model, report, scoring
+from e6tag.comparison import compare
 from e6tag.config import EvalConfig
 from e6tag.errors import DataError
 from e6tag.figures import FIGURES, as_text
@@ -52,6 +53,8 @@ def evaluate(config: EvalConfig) -> int:
         RunError: the run or its model is missing or broken.
     """
     check_options(config)
+    if config.compare:
+        return compare(config, open_subject)
     failures = Failures()
     subject = open_subject(config, failures)
     verdict = judge(config, subject)

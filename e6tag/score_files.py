@@ -82,6 +82,8 @@ def read_archive(path: Path) -> tuple[str, NDArray[Any], list[str], NDArray[np.f
         )
     if key == "post_id" and posts.dtype.kind not in "iu":
         raise DataError(f"{path}: post_id is {posts.dtype}, expected whole numbers.")
+    if not len(posts):
+        raise DataError(f"{path} has no rows: {EXPECTED}.")
     return key, posts, [str(tag) for tag in tags], values.astype(np.float32)
 
 
@@ -100,6 +102,8 @@ def read_table(path: Path) -> tuple[str, NDArray[Any], list[str], NDArray[np.flo
     key = next((name for name in KEYS if name in names), None)
     if key is None:
         raise DataError(f"{path} has the columns {', '.join(names[:5])}, ...: {EXPECTED}.")
+    if not len(table):
+        raise DataError(f"{path} has no rows: {EXPECTED}.")
     if set(names) == {key, "tag", "score"}:
         return key, *pivot(path, key, table.to_pandas())
     tags = [name for name in names if name not in KEYS]
@@ -192,8 +196,6 @@ def check_tags(path: Path, tags: Sequence[str]) -> None:
 
 def check_posts(path: Path, key: str, posts: NDArray[Any]) -> None:
     """Posts must ascend: out of order, or twice, something went wrong where they were written."""
-    if not len(posts):
-        raise DataError(f"{path} has no rows: {EXPECTED}.")
     bad = np.flatnonzero(posts[1:] <= posts[:-1])
     if len(bad):
         row = int(bad[0]) + 1
