@@ -169,7 +169,9 @@ def as_text(summary: Mapping[str, Any]) -> str:
         f"{summary['num_pictures']:,} pictures, {summary['num_tags']:,} tags.\n"
         f"Macro figures are over {summary['num_tags_scored']:,} tags; "
         f"{summary['num_tags_left_out']:,} with fewer than {summary['min_positives']:,} pictures "
-        "are left out.\n\n"
+        "are left out.\n"
+        + "".join(f"{note}\n" for note in summary.get("notes", []))
+        + "\n"
         + text_table(["", "model", "95% interval", "prior only", "times"], headline_cells(summary))
         + f"(always saying no has accuracy {format_value(summary['all_negative_accuracy'])})\n\n"
         + text_table(["category", *GROUP_HEADERS], map(group_cells, summary["categories"]))

@@ -126,12 +126,12 @@ def measured_on(summary: Mapping[str, Any]) -> str:
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
     """What makes the figures worth less than they seem."""
-    texts = []
+    texts = list(summary.get("notes", []))
     if summary["split"] == "train":
         texts.append("The model was trained on these pictures: nothing is said about new ones.")
     if summary["split"] == "val":
         texts.append("Thresholds were fitted on these pictures: F1 and accuracy are flattered.")
-    if not summary["trained_on_this_data"]:
+    if summary["trained_on_this_data"] is False:
         texts.append("The run was trained on other data, which may hold some of these pictures.")
     if summary["num_failed"]:
         texts.append(f"{summary['num_failed']:,} pictures could not be read and were skipped.")

@@ -9,7 +9,7 @@ from conftest import ROOT, run_command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
-from tiny_run import NAMES, make_data, make_run
+from tiny_run import NAMES, make_data
 
 from e6tag.errors import DataError
 from e6tag.score_files import read_scores
@@ -207,8 +207,12 @@ TAGS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(tags=TAGS, posts=st.sets(st.integers(1, 2**40), min_size=1, max_size=6), seed=st.integers(0, 9))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    tags=TAGS, posts=st.sets(st.integers(1, 2**40), min_size=1, max_size=6), seed=st.integers(0, 9)
+)
 def test_what_is_written_is_what_is_read(tmp_path, tags, posts, seed):
     values = np.random.default_rng(seed).random((len(posts), len(tags))).astype(np.float32)
     table = pd.DataFrame(values, columns=tags)

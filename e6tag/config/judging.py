@@ -30,7 +30,7 @@ class EvalConfig(JobConfig):
     layout: Literal["e6tag", "wd"] = "wd"
     """with --onnx: how it takes pictures; wd: BGR 0..255 on a white square; e6tag: as our runs"""
     compare: tuple[Path, ...] = ()
-    """two runs: how the second differs from the first, with paired intervals"""
+    """two runs, or files of scores: how the second differs from the first, with paired intervals"""
     out: Path | None = None
     """folder for the figures and the report (default: eval/ in the run)"""
     split: Literal["test", "val", "train"] = "test"
@@ -47,8 +47,6 @@ class EvalConfig(JobConfig):
     """fit calibration on val, store it with the run and report calibrated probabilities"""
     bootstrap: int = 1000
     """resamples of the pictures for the 95% intervals; 0 for none"""
-    audit: bool = False
-    """also write audit.csv and audit.html: labels that the model doubts"""
     threads: int = 0
     """threads of the model; 0 for all cores"""
     json: bool = False
