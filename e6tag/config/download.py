@@ -6,7 +6,6 @@ from typing import Literal
 
 from e6tag.config.base import JobConfig
 
-
 SiteName = Literal[
     "e621",
     "danbooru",
