@@ -9,7 +9,7 @@ process tree, its start included; the start alone is measured on eight tiny pict
 img2dataset goes into an environment of its own:
     python -m venv /tmp/img2dataset && /tmp/img2dataset/bin/pip install img2dataset==1.47.0
 With --rates it measures something else: the most requests that reach the server within any one
-second, when e6tag is told to keep to a rate, over eight connections, a tenth of its requests failing.
+second when e6tag keeps to a rate, over eight connections, a tenth of its requests failing.
 
 Usage: python benchmarks/fetch_throughput.py --rates 1 2 10 50 200
        python benchmarks/fetch_throughput.py --img2dataset /tmp/img2dataset/bin/img2dataset
