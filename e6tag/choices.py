@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from e6tag.posts import take_csr
 
 Strategy = Literal["random", "cover", "quota", "all"]
+
+Demands = NDArray[np.int64]
+"""(tags,): positives wanted of each tag, at most as many as there are"""
 
 NO_TAG = -1
 
@@ -62,9 +65,7 @@ class Labels:
             posts = np.repeat(
                 np.arange(start, stop, dtype=np.int32), np.diff(self.offsets[start : stop + 1])
             )
-            found, first, counts = np.unique(
-                columns[order], return_index=True, return_counts=True
-            )
+            found, first, counts = np.unique(columns[order], return_index=True, return_counts=True)
             places = np.repeat(ends[found] - first, counts) + np.arange(len(order))
             rows[places] = posts[order]
             ends[found] += counts
@@ -107,6 +108,18 @@ class Labels:
         """Columns from the rarest tag up, ties by column."""
         return np.argsort(self.available, kind="stable")
 
+    def rarest_of(self, rows: NDArray[Any], marked: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """The rarest of the marked tags of each of these posts, NO_TAG where it has none."""
+        order = np.append(self.rarest_first(), NO_TAG)
+        rank = np.empty(self.num_tags + 1, np.int64)
+        rank[order] = np.arange(len(order))
+        rank[:-1][~marked] = self.num_tags
+        offsets, columns = take_csr(self.offsets, self.columns, rows)
+        # The last rank is nobody's: empty posts there have a place to point at.
+        found = np.minimum.reduceat(np.append(rank[columns], self.num_tags), offsets[:-1])
+        found[np.diff(offsets) == 0] = self.num_tags
+        return order[found]
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -117,3 +130,56 @@ class Choice:
     """column of the tag each was taken for, or NO_TAG"""
     weights: NDArray[np.float64]
     """1 / the chance of being chosen; 1 where there is no such chance (cover, quota)"""
+    bound: int = 0
+    """posts that any choice with as many positives has at least, where choosing proved it"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Posts to add to a choice."""
+
+    rows: NDArray[np.int64]
+    tags: NDArray[np.int64]
+    """column of the tag each was taken for, or NO_TAG"""
+    missed: NDArray[np.float64] | None = None
+    """(posts,): chance of each of all posts not to be drawn; None where nothing is drawn"""
+    bound: int = 0
+    """posts that any choice with as many positives has at least, where choosing proved it"""
+
+
+class Draft:
+    """A choice in the making."""
+
+    def __init__(self, labels: Labels) -> None:
+        """Nothing chosen yet."""
+        self.rows = np.zeros(0, np.int64)
+        self.tags = np.zeros(0, np.int64)
+        self.is_chosen = np.zeros(len(labels), bool)
+        self.missed = np.ones(len(labels))
+        """(posts,): chance of not being chosen so far"""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, part: Part) -> None:
+        """Take all posts of a part."""
+        self.rows = np.concatenate([self.rows, part.rows])
+        self.tags = np.concatenate([self.tags, part.tags])
+        self.is_chosen[part.rows] = True
+        if part.missed is None:
+            self.missed[part.rows] = 0
+        else:
+            self.missed *= part.missed
+
+    def choice(self, bound: int = 0) -> Choice:
+        """What it has come to."""
+        return Choice(self.rows, self.tags, 1 / (1 - self.missed[self.rows]), bound)
+
+
+class Fill(Protocol):
+    """How a strategy goes on with a draft until the demands are met."""
+
+    def __call__(
+        self, labels: Labels, demands: Demands, draft: Draft, rng: np.random.Generator
+    ) -> Part:
+        """Posts to add."""

@@ -1,8 +1,9 @@
-"""The fewest posts that give every tag its positives: set multi-cover, near its lower bound.
+"""The fewest posts that give every tag its positives: set multi-cover, close to its lower bound.
 
-Posts that no choice can do without are taken at once.  For the others, tags are priced
-(`e6tag.prices`); the post whose still lacking tags are worth most is taken, again and again;
-then, from the cheapest up, posts that no tag needs any more are dropped.
+Posts that every choice needs are taken first.  For the others tags are priced (`e6tag.prices`);
+the post whose still lacking tags are worth most is taken, again and again; then, from the
+cheapest up, posts that no tag needs any more are dropped.  Where that leaves more than a
+hundredth above the proven bound, parts of the choice are dropped and filled anew.
 """
 
 from dataclasses import dataclass
@@ -10,52 +11,97 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from e6tag.choices import NO_TAG, Labels
-from e6tag.prices import SCALE, proven, find_prices, to_whole
-
-Demands = NDArray[np.int64]
-"""(tags,): positives wanted of each tag, at most as many as there are"""
+from e6tag.choices import Demands, Draft, Labels, Part
+from e6tag.prices import SCALE, find_prices, proven, to_whole
 
 LEVELS = 64
-"""Steps in which gains are visited, to the price of a post: exact order inside each."""
+"""Gains are visited from the highest down in steps of 1 / LEVELS of a post."""
+
+CLOSE = 1.01
+MOST_ROUNDS = 50
+LABELS_IN_ALL = 50_000_000
+"""Labels to look at in all rounds of filling anew, together."""
+DROPPED_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class Priced:
-    """A covering task with the posts taken that all choices need, and prices for the rest."""
+class Task:
+    """What is to be covered: the posts that all choices have, and prices for the rest."""
 
+    demands: Demands
     forced: NDArray[np.int64]
     """rows of posts with a tag that wants all its posts, ascending"""
-    lacking: Demands
-    """what these leave to be covered"""
     prices: NDArray[np.int64]
     """(tags,): in posts / SCALE"""
     bound: int
-    """no choice that gives every tag its demand has fewer posts: proven, in whole numbers"""
+    """no choice that meets the demands has fewer posts: proven, in whole numbers"""
 
 
-def price(labels: Labels, demands: Demands) -> Priced:
-    """Forced posts, prices and the lower bound that they prove."""
-    is_scarce = (labels.available <= demands) & (demands > 0)
-    is_forced = labels.sum_of(is_scarce.astype(np.int32)) > 0
+def pose(labels: Labels, demands: Demands) -> Task:
+    """Forced posts, prices of tags, and the lower bound that they prove.
+
+    Args:
+        demands: at most as many as there are.
+    """
+    is_forced = labels.sum_of(scarce(labels, demands).astype(np.int32)) > 0
     forced = np.flatnonzero(is_forced)
-    lacking = np.maximum(demands - labels.count(forced), 0)
-    # Few labels are left where most posts are forced.
     rest = labels.take(np.flatnonzero(~is_forced)) if len(forced) else labels
+    lacking = np.maximum(demands - (labels.available - rest.available), 0)
     prices = to_whole(find_prices(rest, lacking.astype(np.float64)))
-    return Priced(forced, lacking, prices, len(forced) + proven(rest, lacking, prices))
+    return Task(demands, forced, prices, len(forced) + proven(rest, lacking, prices))
 
 
-def cover(labels: Labels, priced: Priced) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of a near smallest choice, and for each the rarest tag that it was needed for."""
-    rows, tags = greedy(labels, priced.lacking, priced.prices, priced.forced)
-    kept = prune(labels, rows, priced)
-    forced_tags = rarest(labels, priced.forced, labels.available < 0)
-    return np.concatenate([priced.forced, rows[kept]]), np.concatenate([forced_tags, tags[kept]])
+def scarce(labels: Labels, demands: Demands) -> NDArray[np.bool_]:
+    """(tags,): tags that want all their posts."""
+    return (demands > 0) & (labels.available <= demands)
 
 
-def rarest(labels, rows, open_):
-    return np.full(len(rows), NO_TAG)
+def fill_cover(labels: Labels, demands: Demands, draft: Draft, rng: np.random.Generator) -> Part:
+    """A nearly smallest choice; what goes on with a draft is greedy only."""
+    if len(draft):
+        lacking = np.maximum(demands - labels.count(draft.rows), 0)
+        rows, bound = greedy(labels, lacking, unit_prices(labels), draft.rows), 0
+    else:
+        rows, bound = cover(labels, demands)
+    return Part(rows, labels.rarest_of(rows, demands > 0), bound=bound)
+
+
+def cover(labels: Labels, demands: Demands) -> tuple[NDArray[np.int64], int]:
+    """Rows of a nearly smallest choice, and the lower bound of all choices.
+
+    Within H(most tags of a post) of the fewest posts: greedy choice without prices is (Dobson
+    1982), and it is taken where prices do no better.
+    """
+    task = pose(labels, demands)
+    rows = complete(labels, task, task.prices, task.forced)
+    if len(rows) > CLOSE * task.bound:
+        plain = complete(labels, task, unit_prices(labels), task.forced)
+        rows = rebuild(labels, task, min(rows, plain, key=len))
+    return rows, task.bound
+
+
+def unit_prices(labels: Labels) -> NDArray[np.int64]:
+    """(tags,): all tags are worth the same."""
+    return np.full(labels.num_tags, SCALE, np.int64)
+
+
+def rebuild(labels: Labels, task: Task, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Drop some at random, fill anew, keep what is no larger: again and again."""
+    rng = np.random.default_rng(0)
+    for _ in range(min(MOST_ROUNDS, LABELS_IN_ALL // max(len(labels.columns), 1))):
+        kept = rows[rng.random(len(rows)) >= DROPPED_SHARE]
+        found = complete(labels, task, task.prices, kept)
+        rows = found if len(found) <= len(rows) else rows
+    return rows
+
+
+def complete(
+    labels: Labels, task: Task, prices: NDArray[np.int64], kept: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """These rows and those that greedy choice adds, without what is not needed."""
+    lacking = np.maximum(task.demands - labels.count(kept), 0)
+    rows = np.concatenate([kept, greedy(labels, lacking, prices, kept)])
+    return rows[prune(labels, rows, task.demands, prices)]
 
 
 def greedy(
@@ -63,8 +109,8 @@ def greedy(
     lacking: Demands,
     prices: NDArray[np.int64],
     taken: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows in greedy order, and for each the rarest tag that it was needed for.
+) -> NDArray[np.int64]:
+    """Rows in greedy order, besides those taken, until no tag lacks positives.
 
     A post's gain is the price of its tags that lack positives.  It only changes when a tag gets
     its last one, so all gains are kept exact at the cost of visiting each label once.
@@ -74,32 +120,33 @@ def greedy(
     gain = labels.sum_of(prices)
     gain[taken] = 0
     rows: list[int] = []
-    tags: list[int] = []
     while (top := int(gain.max(initial=0))) > 0:
         least = max(top - max(SCALE, top) // LEVELS, 1)
         found = np.flatnonzero(gain >= least)
         for row in found[np.argsort(-gain[found], kind="stable")].tolist():
+            # Gains only fall: a post whose gain has fallen waits for a lower level.
             if gain[row] < least:
                 continue
             columns = labels.of_post(row)
             needed = columns[lacking[columns] > 0]
             rows.append(row)
-            tags.append(int(needed[np.argmin(labels.available[needed])]))
             lacking[needed] -= 1
             for column in needed[lacking[needed] == 0].tolist():
                 gain[labels.with_tag(column)] -= prices[column]
             gain[row] = 0
-    return np.array(rows, np.int64), np.array(tags, np.int64)
+    return np.array(rows, np.int64)
 
 
-def prune(labels: Labels, rows: NDArray[np.int64], priced: Priced) -> NDArray[np.int64]:
-    """Positions in `rows` to keep: from the fewest tags up, posts that no tag needs are dropped."""
+def prune(
+    labels: Labels, rows: NDArray[np.int64], demands: Demands, prices: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Positions in `rows` to keep: from the cheapest up, posts that no tag needs are dropped."""
     chosen = labels.take(rows)
-    spare = chosen.available - priced.lacking
-    droppable = np.flatnonzero(chosen.sum_of((spare <= 0).astype(np.int32)) == 0)
-    value = chosen.sum_of(priced.prices)[droppable]
+    spare = chosen.available - demands
+    # Spare positives only get fewer: a post that is needed now stays needed.
+    loose = np.flatnonzero(chosen.sum_of((spare <= 0).astype(np.int32)) == 0)
     keep = np.ones(len(rows), bool)
-    for position in droppable[np.lexsort((rows[droppable], value))].tolist():
+    for position in loose[np.lexsort((rows[loose], chosen.sum_of(prices)[loose]))].tolist():
         columns = chosen.of_post(position)
         if (spare[columns] > 0).all():
             spare[columns] -= 1

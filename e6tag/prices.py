@@ -79,9 +79,7 @@ def find_prices(labels: Labels, demands: NDArray[np.float64]) -> Prices:
     return refine(labels, demands, Ascent(find_prices(sample, wanted), REACH), ROUNDS)
 
 
-def refine(
-    labels: Labels, demands: NDArray[np.float64], ascent: Ascent, num_rounds: int
-) -> Prices:
+def refine(labels: Labels, demands: NDArray[np.float64], ascent: Ascent, num_rounds: int) -> Prices:
     """Rounds of steps on the posts in question; the best prices, as all posts judge them."""
     sums = labels.sum_of(ascent.prices)
     scale = best_scale(float(demands @ ascent.prices), sums)
@@ -111,9 +109,7 @@ def best_scale(income: float, sums: NDArray[np.float64]) -> float:
     return float(1 / max(descending[min(place, len(sums) - 1)], 1 / HIGHEST))
 
 
-def dual_value(
-    demands: NDArray[np.float64], prices: Prices, sums: NDArray[np.float64]
-) -> float:
+def dual_value(demands: NDArray[np.float64], prices: Prices, sums: NDArray[np.float64]) -> float:
     """The dual's value, in posts.
 
     Args:
