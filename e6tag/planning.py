@@ -1,7 +1,7 @@
 """From a site's collection to the plan: which posts, in which split, with which labels."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -228,12 +228,26 @@ def share_budget(
     """The budget of each split: in proportion to what it would take without one."""
     if options.budget is None:
         return dict.fromkeys(SPLITS)
-    sizes = []
+    sizes, posts = [], [len(labels[name]) for name in SPLITS]
     for number, name in enumerate(SPLITS):
         rng = np.random.default_rng([options.seed, number])
         sizes.append(len(choose(options.strategy, labels[name], wanted[name], rng).rows))
-    edges = np.cumsum([0, *sizes]) * min(options.budget, sum(sizes)) // max(sum(sizes), 1)
-    return dict(zip(SPLITS, np.diff(edges).tolist(), strict=True))
+    return dict(zip(SPLITS, in_proportion(options.budget, sizes, posts), strict=True))
+
+
+def in_proportion(total: int, shares: Sequence[int], limits: Sequence[int]) -> list[int]:
+    """Whole parts of min(total, sum of limits) in proportion to shares, none over its limit.
+
+    What is over one limit goes to the others; shares of nothing get what is left then.
+    """
+    parts = np.zeros(len(shares), np.int64)
+    while (left := min(total, sum(limits)) - int(parts.sum())) > 0:
+        room = np.asarray(limits) - parts
+        weights = np.where(room > 0, shares, 0)
+        weights = weights if weights.any() else room
+        edges = np.cumsum([0, *weights]) * left // int(weights.sum())
+        parts += np.minimum(np.diff(edges), room)
+    return [int(part) for part in parts]
 
 
 def shortfall(
