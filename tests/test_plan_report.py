@@ -72,6 +72,11 @@ def test_the_figures_are_those_of_the_plan_on_disk(exports, tmp_path, capsys, ch
     wanted = {"train": 30, "val": 4, "test": 4}
     assert figures["planned"] == figures["missing"] == len(table)
     assert figures["considered"] == NUM_POSTS
+    assert (
+        figures["reserve"]
+        == len(plan.reserve)
+        == (0 if config.strategy == "all" else len(pd.read_parquet(tmp_path / "reserve.parquet")))
+    )
     assert figures["rejected"] == {"rating": 40, "blacklisted": 30 - 3}
     assert figures["missing_bytes"] > 0 and figures["tags"] == len(plan.vocabulary)
     assert figures["hours"] == round(len(table) / 3600, 2)
@@ -116,6 +121,7 @@ def test_the_words_are_aligned_and_the_same_each_time(exports, tmp_path, capsys)
     assert lines[0] == f"planned   {figures['planned']} posts of 400"
     assert "left out  40 rating" in lines and "left out  27 blacklisted" in lines
     assert f"{figures['ratio']:.3f} times as many" in text
+    assert f"reserve   {figures['reserve']} posts, fetched only where planned ones fail" in lines
     rows = [line for line in lines if line.startswith("  ")]
     assert rows[0].split() == ["posts", "fewest", "median", "most", "wanted", "short"]
     assert len({len(row) for row in rows}) == 1
@@ -137,6 +143,7 @@ CHANGES = [
     ({"split": "stratified"}, "--split hash, not stratified"),
     ({"extra_random": 3}, "--extra-random 0, not 3"),
     ({"blacklist": False}, "--blacklist True, not False"),
+    ({"spare": 0.1}, "--spare 0.05, not 0.1"),
 ]
 
 
@@ -152,7 +159,7 @@ def test_a_folder_from_before_an_option_has_its_default(exports, tmp_path, capsy
     config = options(exports, tmp_path)
     before = figures_of(capsys, config)
     info = read_json(tmp_path / "dataset.json", ConfigError, "")
-    for name in ("split", "extra_random", "blacklist"):
+    for name in ("split", "extra_random", "blacklist", "spare"):
         del info["options"][name]
     for name in ("considered", "shortfalls", "bounds"):
         del info[name]

@@ -67,6 +67,7 @@ ATTEMPTS = [
     {"extra_random": [10**6], "strategy": list(STRATEGIES)},
     {"num_tags": [1, 10**5], "min_count": [1, 30], "min_groups": [1, 3]},
     {"positives": [1, 10**6], "val_positives": [0, 10**6]},
+    {"spare": [0, 1], "budget": [None, 20], "strategy": list(STRATEGIES)},
     {"min_side": [1, 100], "max_aspect": [1.5, 1e9], "seed": [0, 7]},
 ]
 
@@ -86,7 +87,8 @@ def test_no_option_lets_in_what_is_forbidden(mixed, attempt):
     for values in itertools.product(*attempt.values()):
         options = replace(widest, **dict(zip(attempt, values, strict=True)))
         plan = make_plan(collection, SITE, options)
-        assert len(plan.table) and not forbidden & set(plan.table["post_id"])
+        taken = {*plan.table["post_id"], *plan.reserve["post_id"]}
+        assert len(plan.table) and not forbidden & taken
         if options.ratings != "s":
             assert not [name for name in plan.vocabulary.names
                         if says_minor(name) or name in ("kit", "pup")]  # fmt: skip
@@ -211,6 +213,7 @@ def test_a_plan_has_the_same_bytes_in_every_process(tmp_path):
         files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
         made.append({str(path): (folder / path).read_bytes() for path in files})
     assert made[0] == made[1]
+    assert any(path.endswith("reserve.parquet") for path in made[0])
     plans = {content for path, content in made[0].items() if path.endswith("plan.parquet")}
     assert len(plans) == len(KINDS) * len(STRATEGIES)
     info = json.loads(made[0]["hash/cover/dataset.json"])
