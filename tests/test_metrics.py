@@ -107,7 +107,7 @@ def test_micro_figures_and_lrap_equal_scikit_learn(problem):
     np.testing.assert_allclose(metrics.roc_auc_micro(truth, scores), auc, atol=1e-9)
     np.testing.assert_allclose(metrics.average_precision_micro(truth, scores), ap, atol=1e-9)
     expected = sk.label_ranking_average_precision_score(truth, scores)
-    assert metrics.label_ranking_average_precision(truth, scores) == pytest.approx(expected)
+    assert metrics.label_ranking_average_precision_score(truth, scores) == pytest.approx(expected)
 
 
 @LAW
