@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from e6tag.errors import DataError
@@ -29,6 +30,9 @@ REMEDY = "Fetch the export again."
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 Chunk = list[tuple[str, ...]]
+Kind = Literal["integer", "boolean", "time", "text"]
+Kinds = Mapping[str, Kind]
+"""what each column to be read holds, by its name"""
 
 
 class Where(NamedTuple):
@@ -195,6 +199,32 @@ def times(texts: Sequence[str], column: str, where: Where) -> NDArray[Any]:
         return np.array([text[:19] for text in texts], "datetime64[s]")
     except ValueError as problem:
         raise DataError(f"{where.path}: {column} holds no time ({problem}). {REMEDY}") from None
+
+
+def typed_chunks(path: Path, kinds: Kinds) -> Iterator[dict[str, Any]]:
+    """Yield the table in pieces: columns by name, in NumPy, or in Arrow for texts.
+
+    Raises:
+        DataError: see `read_chunks`; or a field is not of its kind (named by its row).
+    """
+    for where, rows in read_chunks(path, list(kinds)):
+        fields = dict(zip(kinds, zip(*rows, strict=True), strict=True))
+        yield {name: typed(fields[name], name, kind, where) for name, kind in kinds.items()}
+
+
+def typed(texts: Sequence[str], column: str, kind: Kind, where: Where) -> Any:
+    """The fields of a column as what they stand for.
+
+    Raises:
+        DataError: one is not of that kind.
+    """
+    if kind == "integer":
+        return numbers(texts, column, where)
+    if kind == "boolean":
+        return booleans(texts, column, where)
+    if kind == "time":
+        return times(texts, column, where)
+    return pa.array(texts, pa.string())
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Mapping[str, list[str]]:
