@@ -174,7 +174,4 @@ def has_tag_of(
 ) -> NDArray[np.bool_]:
     """Which posts have a tag that means one of the tags meant, by alias or implication too."""
     hits = [any(map(is_meant, meanings(name, relations))) for name in posts.tag_names]
-    hits_before = np.concatenate([[0], np.cumsum(np.array(hits, bool)[posts.tag_indices])])
-    per_post = hits_before[posts.tag_offsets[1:]] - hits_before[posts.tag_offsets[:-1]]
-    has: NDArray[np.bool_] = per_post > 0
-    return has
+    return posts.having(np.array(hits, bool))
