@@ -8,20 +8,22 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from e6tag import files
 from e6tag.config import DownloadConfig
 from e6tag.errors import INPUTS_FAILED
 from e6tag.incoming import Incoming, ShardWork
 from e6tag.obtaining import Failed, Obtained, Obtainer, read_from, read_from_disk
+from e6tag.plan_report import estimate, plan_text
 from e6tag.progress import Progress
 from e6tag.shards import write_manifest
 from e6tag.sites import open_site
 from e6tag.sites.base import PostFile
 from e6tag.source import Source, check_options, pinned_plan
-from e6tag.summary import Fetched, as_text, estimate, manifest_of, summarise
+from e6tag.summary import Fetched, as_text, manifest_of, summarise
 from e6tag.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,8 @@ def acquire(source: Source) -> int:
     incoming = Incoming(config.out, plan.vocabulary)
     works = incoming.works(plan.table, config.retry_failed)
     if config.plan_only:
-        return report(config, estimate(plan, works, source.site, config), source.failed)
+        figures = estimate(plan, works, source.site, config) | {"unreadable": len(source.failed)}
+        return report(config, figures, source.failed, plan_text)
     fetched = Fetched()
     was_complete = incoming.is_complete(works)
     if was_complete:
@@ -122,9 +125,14 @@ def clear_leftovers(out: Path) -> None:
         leftover.unlink()
 
 
-def report(config: DownloadConfig, summary: dict[str, object], failures: Sequence[str]) -> int:
+def report(
+    config: DownloadConfig,
+    summary: dict[str, Any],
+    failures: Sequence[str],
+    describe: Callable[[dict[str, Any]], str] = as_text,
+) -> int:
     """Results to stdout, failures to stderr; the exit code."""
-    text = json.dumps(summary, indent=2) + "\n" if config.json else as_text(summary)
+    text = json.dumps(summary, indent=2) + "\n" if config.json else describe(summary)
     sys.stdout.write(text)
     for message in failures[:FAILURES_SHOWN]:
         log.error("failed: %s", message)

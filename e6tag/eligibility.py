@@ -5,7 +5,7 @@ rating is safe; so are deleted posts and posts of artists who ask not to be used
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,7 @@ REASONS = (
     "minor",
     "avoid_posting",
     "rating",
+    "blacklisted",
     "extension",
     "animated",
     "comic",
@@ -81,7 +82,7 @@ REASONS = (
 """Causes for leaving a post out, in the order in which they are looked for."""
 
 
-def eligible(
+def eligible(  # noqa: PLR0913 (a rule each)
     posts: Posts,
     relations: Relations,
     *,
@@ -90,6 +91,7 @@ def eligible(
     min_side: int = 1,
     max_aspect: float = float("inf"),
     extensions: Iterable[str] = STILL_EXTENSIONS,
+    blacklist: Sequence[str] = (),
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
     """Which posts may be learnt from, and how many are left out for which cause.
 
@@ -99,6 +101,7 @@ def eligible(
         min_side: shortest side allowed, in pixels.
         max_aspect: longest side allowed, as a multiple of the shorter one.
         extensions: endings of originals that are pictures to learn from.
+        blacklist: what is not wanted, a combination an entry (`matches`).
 
     Returns:
         (posts,) mask; counts by reason (`REASONS`), each post counted once, zeros left out.
@@ -112,6 +115,7 @@ def eligible(
         "minor": shows_minors(posts, relations) & ~has_rating(posts, safe_ratings),
         "avoid_posting": has_tag_of(posts, relations, OFF_LIMITS_TAGS.__contains__),
         "rating": ~has_rating(posts, ratings),
+        "blacklisted": is_blacklisted(posts, relations, blacklist),
         "extension": ~np.isin(posts.ext.astype(str), list(extensions)),
         "animated": has_tag_of(posts, relations, ANIMATED_TAGS.__contains__),
         "comic": has_tag_of(posts, relations, COMIC_TAGS.__contains__),
@@ -173,5 +177,43 @@ def has_tag_of(
     posts: Posts, relations: Relations, is_meant: Callable[[str], bool]
 ) -> NDArray[np.bool_]:
     """Which posts have a tag that means one of the tags meant, by alias or implication too."""
-    hits = [any(map(is_meant, meanings(name, relations))) for name in posts.tag_names]
+    # Most names have no relations, and this is asked of a million names a dozen times.
+    related = relations.aliases.keys() | relations.implications.keys()
+    hits = [
+        is_meant(name)
+        or (name in related and any(map(is_meant, meanings(name, relations))))
+        for name in posts.tag_names
+    ]
     return posts.having(np.array(hits, bool))
+
+
+def is_blacklisted(
+    posts: Posts, relations: Relations, blacklist: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Which posts any entry of a blacklist matches."""
+    hidden = np.zeros(len(posts), bool)
+    for entry in blacklist:
+        hidden |= matches(posts, relations, entry)
+    return hidden
+
+
+def matches(posts: Posts, relations: Relations, entry: str) -> NDArray[np.bool_]:
+    """Which posts match all terms of a blacklist's entry, as boorus read them.
+
+    Terms stand between spaces: a tag, rating:q, rating:s,g for either; a minus means without.
+    A tag is meant by its aliases and by what implies it too.  An empty entry matches nothing.
+    """
+    terms = entry.lower().split()
+    found = np.full(len(posts), bool(terms))
+    for term in terms:
+        is_without = term.startswith("-")
+        found &= matches_term(posts, relations, term.removeprefix("-")) != is_without
+    return found
+
+
+def matches_term(posts: Posts, relations: Relations, term: str) -> NDArray[np.bool_]:
+    """Which posts have the tag, or one of the ratings."""
+    if term.startswith("rating:"):
+        return has_rating(posts, {word[:1] for word in term.removeprefix("rating:").split(",")})
+    wanted = relations.resolve(term)
+    return has_tag_of(posts, relations, lambda name: name.lower() in (term, wanted))

@@ -1,44 +1,30 @@
 """From a site's collection to the plan: which posts, in which split, with which labels."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas
 from numpy.typing import NDArray
 
-from e6tag.eligibility import eligible, meanings, says_minor
-from e6tag.errors import ConfigError, DataError
+from e6tag.eligibility import meanings, says_minor
+from e6tag.errors import DataError
 from e6tag.labels import build_vocabulary, labels_of, names_of
+from e6tag.plan_options import PlanOptions, check_options, rating_letters
 from e6tag.posts import Posts, csr_rows, take_csr
-from e6tag.sampling import NO_TAG, Choice, Labels, Strategy, choose
+from e6tag.qualified import Qualified, artists_of, qualify
+from e6tag.sampling import Choice, Labels
 from e6tag.sites.base import Collection, Site
-from e6tag.splits import SPLITS, groups, split_of
+from e6tag.split_choices import AT_RANDOM, SplitChoice, choose_splits
+from e6tag.splits import SPLITS
+from e6tag.stratify import stratified_split
 from e6tag.tables import PLAN_SCHEMA
 from e6tag.tags import Relations, Vocabulary
 
 log = logging.getLogger(__name__)
 
 SHORTFALL_COLUMNS = ("name", "split", "wanted", "available", "reached")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanOptions:
-    """What the plan depends on, besides the collection; named as in `DownloadConfig`."""
-
-    ratings: str = "s"
-    num_tags: int = 1024
-    min_count: int = 1
-    min_groups: int = 1
-    categories: tuple[str, ...] = ("general", "copyright", "character", "species")
-    positives: int = 512
-    val_positives: int = 64
-    strategy: Strategy = "random"
-    budget: int | None = None
-    min_side: int = 16
-    max_aspect: float = 4.0
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,10 +34,14 @@ class Plan:
     table: pandas.DataFrame
     """columns of `PLAN_SCHEMA`, one row per post: train, val, test, shuffled inside each"""
     vocabulary: Vocabulary
+    num_posts: int
+    """posts that there were to choose from, whether they qualified or not"""
     rejected: Mapping[str, int]
-    """posts left out, by cause (`e6tag.eligibility.REASONS`)"""
+    """posts left out, by cause (`e6tag.eligibility.REASONS`, `e6tag.qualified.ARTISTS_APART`)"""
     shortfalls: pandas.DataFrame
     """`SHORTFALL_COLUMNS`: tags that do not get their number of positives in a split"""
+    bounds: Mapping[str, float]
+    """by split: no plan with these positives has fewer posts; empty where none were asked for"""
 
 
 def make_plan(collection: Collection, site: Site, options: PlanOptions) -> Plan:
@@ -61,74 +51,49 @@ def make_plan(collection: Collection, site: Site, options: PlanOptions) -> Plan:
         ConfigError: an option that the site cannot meet.
         DataError: no post or no tag qualifies.
     """
+    relations = collection.relations
     ratings = check_options(site, options)
-    posts, relations = collection.posts, collection.relations
-    mask, rejected = eligible(
-        posts,
-        relations,
-        ratings=ratings,
-        safe_ratings=site.safe_ratings,
-        extensions=site.extensions,
-        min_side=options.min_side,
-        max_aspect=options.max_aspect,
-    )
-    if not mask.any():
-        causes = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
-        raise DataError(f"none of the {len(posts)} posts qualifies ({causes}).")
-    group = groups(posts, collection.pools)[mask]
-    posts = posts.take(mask)
+    artists = artists_of(collection, site)
+    found = qualify(collection, site, options, ratings, artists)
+    posts, group = found.posts, found.group
     vocabulary = make_vocabulary(collection, posts, group, site, options)
+    vocabulary = without_barred(vocabulary, relations, site, options)
     labels = Labels.of(*labels_of(posts, vocabulary, relations), len(vocabulary))
-    split = split_of(group)
-    choices, shortfalls = choose_splits(labels, split, vocabulary, options)
-    is_artist = collection.tags["category"].map(site.categories) == "artist"
-    artists = frozenset(collection.tags.loc[is_artist, "name"])
-    rows = np.concatenate([choices[name].rows for name in SPLITS])
-    table = plan_table(posts, rows, choices, vocabulary, options.strategy)
-    table["group"], table["split"] = group[rows], split[rows].astype(object)
-    table["labels"] = pandas.Series(
-        list(csr_rows(*take_csr(labels.offsets, labels.columns, rows))), dtype=object
-    )
+    if options.split == "stratified":
+        found = replace(found, split=stratified_split(group, labels))
+    chosen = choose_splits(labels, found.split, options)
+    choice = joined([chosen[name].planned for name in SPLITS])
+    table = plan_table(found, labels, choice, [*vocabulary.names, options.strategy])
+    rows = np.searchsorted(posts.post_id, table["post_id"])
     table["artists"] = names_of(posts.take(rows), relations, artists)
-    return Plan(table[PLAN_SCHEMA.names], vocabulary, rejected, shortfalls)
+    return Plan(
+        table[PLAN_SCHEMA.names],
+        vocabulary,
+        len(collection.posts),
+        found.rejected,
+        shortfalls(chosen, vocabulary),
+        {name: part.bound for name, part in chosen.items() if part.bound is not None},
+    )
 
 
-def check_options(site: Site, options: PlanOptions) -> frozenset[str]:
-    """The letters of the ratings asked for.
+def is_barred(name: str, relations: Relations, site: Site, options: PlanOptions) -> bool:
+    """Whether a tag says that somebody is young, and not all of the posts asked for are safe."""
+    all_safe = rating_letters(options) <= site.safe_ratings
+    return not all_safe and any(map(says_minor, meanings(name, relations)))
+
+
+def without_barred(
+    vocabulary: Vocabulary, relations: Relations, site: Site, options: PlanOptions
+) -> Vocabulary:
+    """The vocabulary without barred tags, wherever its names came from.
 
     Raises:
-        ConfigError: a rating, category or number that cannot be.
+        DataError: nothing is left of it.
     """
-    ratings = rating_letters(options)
-    if not ratings or not ratings <= site.ratings.keys():
-        raise ConfigError(
-            f"--ratings {options.ratings!r}: expected letters of "
-            f"{', '.join(f'{letter} ({word})' for letter, word in site.ratings.items())}."
-        )
-    unknown = set(options.categories) - set(site.categories.values())
-    if unknown or not options.categories:
-        raise ConfigError(
-            f"--categories: {site.name} has no {', '.join(sorted(unknown)) or 'empty choice'}. "
-            f"Known: {', '.join(site.categories.values())}."
-        )
-    least = {
-        "num_tags": 1,
-        "min_groups": 1,
-        "positives": 1,
-        "val_positives": 0,
-        "budget": 1,
-        "max_aspect": 1,
-    }
-    for name, smallest in least.items():
-        value = getattr(options, name)
-        if value is not None and value < smallest:
-            raise ConfigError(f"--{name.replace('_', '-')} {value}: expected {smallest} or more.")
-    return ratings
-
-
-def rating_letters(options: PlanOptions) -> frozenset[str]:
-    """The ratings asked for: s,q is sq."""
-    return frozenset(options.ratings) - {",", " "}
+    kept = [tag for tag in vocabulary.tags if not is_barred(tag.name, relations, site, options)]
+    if not kept:
+        raise DataError("no tag is left that a set with such ratings may have.")
+    return Vocabulary(kept)
 
 
 def make_vocabulary(
@@ -151,7 +116,6 @@ def make_vocabulary(
         DataError: no tag qualifies.
     """
     relations = collection.relations
-    all_safe = rating_letters(options) <= site.safe_ratings
     wanted = set(options.categories)
     vocabulary = build_vocabulary(
         posts,
@@ -160,7 +124,7 @@ def make_vocabulary(
         num_tags=options.num_tags if options.min_groups <= 1 else len(collection.tags),
         min_count=options.min_count,
         categories={number for number, name in site.categories.items() if name in wanted},
-        is_barred=lambda name: not all_safe and any(map(says_minor, meanings(name, relations))),
+        is_barred=lambda name: is_barred(name, relations, site, options),
     )
     if options.min_groups > 1:
         vocabulary = shown_by_groups(vocabulary, posts, group, relations, options)
@@ -200,69 +164,41 @@ def shown_by_groups(
     return Vocabulary(kept[: options.num_tags])
 
 
-def choose_splits(
-    labels: Labels, split: NDArray[np.str_], vocabulary: Vocabulary, options: PlanOptions
-) -> tuple[dict[str, Choice], pandas.DataFrame]:
-    """The choice in each split (rows of `labels`, shuffled), and the tags that fall short."""
-    parts = {name: np.flatnonzero(split == name) for name in SPLITS}
-    sub = {
-        name: Labels.of(*take_csr(labels.offsets, labels.columns, rows), labels.num_tags)
-        for name, rows in parts.items()
-    }
-    wanted = {name: options.val_positives for name in SPLITS} | {"train": options.positives}
-    budgets = share_budget(sub, wanted, options)
-    choices, shortfalls = {}, []
-    for number, name in enumerate(SPLITS):
-        rng = np.random.default_rng([options.seed, number])
-        choice = choose(options.strategy, sub[name], wanted[name], rng, budgets[name])
-        shortfalls.append(shortfall(sub[name], choice, wanted[name], vocabulary, name))
-        order = rng.permutation(len(choice.rows))
-        rows = parts[name][choice.rows[order]]
-        choices[name] = Choice(rows, choice.tags[order], choice.weights[order])
-    return choices, pandas.concat(shortfalls, ignore_index=True)
+def joined(choices: Sequence[Choice]) -> Choice:
+    """One choice after the other."""
+    rows, tags, weights = (
+        np.concatenate([getattr(choice, name) for choice in choices])
+        for name in ("rows", "tags", "weights")
+    )
+    return Choice(rows, tags, weights)
 
 
-def share_budget(
-    labels: Mapping[str, Labels], wanted: Mapping[str, int], options: PlanOptions
-) -> dict[str, int | None]:
-    """The budget of each split: in proportion to what it would take without one."""
-    if options.budget is None:
-        return dict.fromkeys(SPLITS)
-    sizes = []
-    for number, name in enumerate(SPLITS):
-        rng = np.random.default_rng([options.seed, number])
-        sizes.append(len(choose(options.strategy, labels[name], wanted[name], rng).rows))
-    edges = np.cumsum([0, *sizes]) * min(options.budget, sum(sizes)) // max(sum(sizes), 1)
-    return dict(zip(SPLITS, np.diff(edges).tolist(), strict=True))
-
-
-def shortfall(
-    labels: Labels, choice: Choice, wanted: int, vocabulary: Vocabulary, split: str
-) -> pandas.DataFrame:
+def shortfalls(chosen: Mapping[str, SplitChoice], vocabulary: Vocabulary) -> pandas.DataFrame:
     """Tags that get fewer positives than wanted: `SHORTFALL_COLUMNS`."""
-    reached = labels.count(choice.rows)
-    short = np.flatnonzero(reached < wanted)
-    columns = {
-        "name": [vocabulary.tags[column].name for column in short.tolist()],
-        "split": split,
-        "wanted": wanted,
-        "available": labels.available[short],
-        "reached": reached[short],
-    }
-    return pandas.DataFrame(columns, columns=list(SHORTFALL_COLUMNS))
+    rows = [
+        (vocabulary.tags[column].name, name, part.wanted, part.available[column], reached)
+        for name, part in chosen.items()
+        for column, reached in enumerate(part.reached.tolist())
+        if reached < part.wanted
+    ]
+    return pandas.DataFrame(rows, columns=list(SHORTFALL_COLUMNS))
 
 
 def plan_table(
-    posts: Posts,
-    rows: NDArray[np.int64],
-    choices: Mapping[str, Choice],
-    vocabulary: Vocabulary,
-    strategy: Strategy,
+    found: Qualified, labels: Labels, choice: Choice, reasons: Sequence[str]
 ) -> pandas.DataFrame:
-    """What posts and choices say of the planned rows, in plan order."""
-    tags = np.concatenate([choices[name].tags for name in SPLITS]).tolist()
-    names = vocabulary.names
+    """The chosen posts, in order: `PLAN_SCHEMA` without the artists.
+
+    Args:
+        found: posts to choose from.
+        labels: of these posts.
+        choice: of their rows.
+        reasons: by number of tag; the last is for posts that were taken for none (`NO_TAG`).
+    """
+    posts, rows = found.posts, choice.rows
     location = posts.location
+    texts = {AT_RANDOM: "random"}
+    columns = take_csr(labels.offsets, labels.columns, rows)
     return pandas.DataFrame(
         {
             "post_id": posts.post_id[rows],
@@ -273,8 +209,11 @@ def plan_table(
             "height": posts.height[rows],
             "size_bytes": posts.size_bytes[rows],
             "parent_id": posts.parent_id[rows],
-            "weight": np.concatenate([choices[name].weights for name in SPLITS]),
-            "reason": [strategy if tag == NO_TAG else names[tag] for tag in tags],
+            "group": found.group[rows],
+            "split": found.split[rows].astype(object),
+            "labels": pandas.Series(list(csr_rows(*columns)), dtype=object),
+            "weight": choice.weights,
+            "reason": [texts.get(tag) or reasons[tag] for tag in choice.tags.tolist()],
             "location": [location[row] if location else "" for row in rows.tolist()],
         }
     )

@@ -17,7 +17,8 @@ import pandas as pd
 from e6tag import __version__, files
 from e6tag.config import DownloadConfig
 from e6tag.errors import ConfigError, DataError
-from e6tag.planning import Plan, PlanOptions
+from e6tag.plan_options import PlanOptions
+from e6tag.planning import Plan
 from e6tag.shards import FORMAT
 from e6tag.sites.base import Collection, ExportFile, Site
 from e6tag.tables import PLAN_SCHEMA, read_table, write_table
@@ -63,12 +64,13 @@ def check_same_options(out: Path, info: Mapping[str, Any], config: DownloadConfi
     Raises:
         ConfigError: naming the first that differs.
     """
-    before = info["options"]
+    # An option that was not there yet when the folder was begun has its default in it.
+    before = pinned_options(DownloadConfig()) | info["options"]
     for name, value in pinned_options(config).items():
-        if before.get(name) != value:
+        if before[name] != value:
             flag = f"--{name.replace('_', '-')}"
             raise ConfigError(
-                f"{out} was planned with {flag} {shown(before.get(name))}, not {shown(value)}. "
+                f"{out} was planned with {flag} {shown(before[name])}, not {shown(value)}. "
                 f"Give the same options to go on with it, or name another folder with --out."
             )
 
@@ -119,11 +121,23 @@ def write_plan(
         "categories": {str(number): name for number, name in site.categories.items()},
         "stored": {"image_size": config.image_size, "jpeg_quality": config.jpeg_quality},
         "num_posts": len(plan.table),
+        "considered": plan.num_posts,
         "rejected": dict(plan.rejected),
+        "shortfalls": nested(plan.shortfalls),
+        "bounds": dict(plan.bounds),
         "fingerprint": files.sha256(out / "plan.parquet"),
     }
     files.write_json(out / "dataset.json", info)
     return read_plan(out)
+
+
+def nested(shortfalls: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
+    """Tags that fall short: split -> name -> wanted, available, reached."""
+    short: dict[str, dict[str, dict[str, int]]] = {}
+    for row in shortfalls.to_dict("records"):
+        numbers = {name: int(row[name]) for name in ("wanted", "available", "reached")}
+        short.setdefault(row["split"], {})[row["name"]] = numbers
+    return short
 
 
 def write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
@@ -148,9 +162,7 @@ def read_plan(out: Path) -> PinnedPlan:
     )
     if info.get("format") != FORMAT or not has_parts:
         raise DataError(f"{path} is damaged, or from another version of e6tag. {REMEDY}")
-    table = read_table(out / "plan.parquet", PLAN_SCHEMA, REMEDY)
-    if files.sha256(out / "plan.parquet") != info["fingerprint"]:
-        raise DataError(f"{out / 'plan.parquet'} is not the plan of {path}. {REMEDY}")
+    table = read_pinned(out / "plan.parquet", info["fingerprint"])
     vocabulary = Vocabulary.read(out / "tags.csv", remedy=REMEDY)
     num_tags = 1 + max((max(row) for row in table["labels"] if len(row)), default=-1)
     if num_tags > len(vocabulary):
@@ -158,3 +170,15 @@ def read_plan(out: Path) -> PinnedPlan:
             f"{out / 'tags.csv'} has {len(vocabulary)} tags, the plan has {num_tags}. {REMEDY}"
         )
     return PinnedPlan(table, vocabulary, info)
+
+
+def read_pinned(path: Path, sha256: str) -> pd.DataFrame:
+    """Read a table of planned posts that dataset.json names by its SHA-256.
+
+    Raises:
+        DataError: it is missing, damaged, or another.
+    """
+    table = read_table(path, PLAN_SCHEMA, REMEDY)
+    if files.sha256(path) != sha256:
+        raise DataError(f"{path} is not the one of {path.with_name('dataset.json')}. {REMEDY}")
+    return table

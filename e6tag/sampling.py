@@ -88,6 +88,8 @@ class Choice:
     """column of the tag each was taken for, or NO_TAG"""
     weights: NDArray[np.float64]
     """1 / the chance of being chosen; 1 where there is no such chance (cover, quota)"""
+    chances: NDArray[np.float64] | None = None
+    """chance of every post there was, chosen or not; None where there is no such chance"""
 
 
 def choose(
@@ -122,13 +124,15 @@ def cap(strategy: Strategy, choice: Choice, size: int, rng: np.random.Generator)
     kept = np.sort(rng.permutation(num_posts)[:size])
     # A budget of nothing keeps nothing, and there is no weight to correct.
     weights = choice.weights[kept] * (num_posts / max(size, 1))
-    return Choice(choice.rows[kept], choice.tags[kept], weights)
+    chances = None if choice.chances is None else choice.chances * (size / num_posts)
+    return Choice(choice.rows[kept], choice.tags[kept], weights, chances)
 
 
 def choose_all(labels: Labels, wanted: int, rng: np.random.Generator) -> Choice:
     """Every post."""
     num_posts = len(labels)
-    return Choice(np.arange(num_posts), np.full(num_posts, NO_TAG), np.ones(num_posts))
+    ones = np.ones(num_posts)
+    return Choice(np.arange(num_posts), np.full(num_posts, NO_TAG), ones, ones)
 
 
 def choose_random(labels: Labels, wanted: int, rng: np.random.Generator) -> Choice:
@@ -158,7 +162,8 @@ def choose_random(labels: Labels, wanted: int, rng: np.random.Generator) -> Choi
         drawn.append(new)
         tags.append(np.full(num_drawn, column))
     chosen = np.concatenate(drawn)
-    return Choice(chosen, np.concatenate(tags), -1 / np.expm1(log_missed[chosen]))
+    chances = -np.expm1(log_missed)
+    return Choice(chosen, np.concatenate(tags), 1 / chances[chosen], chances)
 
 
 def choose_cover(labels: Labels, wanted: int, rng: np.random.Generator) -> Choice:

@@ -11,11 +11,7 @@ import pandas as pd
 from e6tag.config import DownloadConfig
 from e6tag.incoming import ShardWork
 from e6tag.plans import PinnedPlan
-from e6tag.sites.base import PostFile, Site
 from e6tag.tables import MANIFEST_SCHEMA
-
-BYTES_PER_PIXEL = 0.2
-"""Rough size of a photographic JPEG, for files whose size is not known before."""
 
 SHORT_TAGS_SHOWN = 8
 
@@ -81,32 +77,6 @@ def summarise(
     }
 
 
-def estimate(
-    plan: PinnedPlan, works: Sequence[ShardWork], site: Site, config: DownloadConfig
-) -> dict[str, object]:
-    """Figures of a plan: what is left to fetch, and what that would cost."""
-    missing = [post for work in works for post in work.missing]
-    num_bytes = sum(file_bytes(PostFile.from_row(post), site, config) for post in missing)
-    hours = len(missing) / config.requests_per_second / 3600 if config.site != "folder" else 0.0
-    return {
-        "data": str(config.out),
-        "planned": len(plan.table),
-        "splits": {str(name): int(n) for name, n in plan.table["split"].value_counts().items()},
-        "missing": len(missing),
-        "missing_bytes": int(num_bytes),
-        "hours": round(hours, 2),
-        "tags": len(plan.vocabulary),
-        "short": short_tags(plan, plan.table, config),
-    }
-
-
-def file_bytes(post: PostFile, site: Site, config: DownloadConfig) -> float:
-    """Size of a post's first candidate, guessed from its pixels where it is not known."""
-    first = site.candidates(post, config.variant)[0]
-    pixels = (first.width or post.width) * (first.height or post.height)
-    return first.size_bytes or BYTES_PER_PIXEL * pixels
-
-
 def short_tags(
     plan: PinnedPlan, table: pd.DataFrame, config: DownloadConfig
 ) -> dict[str, list[int]]:
@@ -124,19 +94,12 @@ def short_tags(
 def as_text(summary: dict[str, Any]) -> str:
     """The figures as a few lines to read."""
     splits = ", ".join(f"{name} {count}" for name, count in summary["splits"].items())
-    if "missing" in summary:
-        lines = [
-            f"planned   {summary['planned']} posts ({splits})",
-            f"to fetch  {summary['missing']} pictures, about {size(summary['missing_bytes'])}, "
-            f"{summary['hours']:.1f} hours at this rate",
-        ]
-    else:
-        lines = [
-            f"pictures  {summary['pictures']} of {summary['planned']} planned ({splits})",
-            f"failed    {summary['failed']}{list_causes(summary['causes'])}",
-            f"fetched   {summary['fetched']} pictures, {size(summary['fetched_bytes'])}, "
-            f"in {summary['seconds']:.0f} s",
-        ]
+    lines = [
+        f"pictures  {summary['pictures']} of {summary['planned']} planned ({splits})",
+        f"failed    {summary['failed']}{list_causes(summary['causes'])}",
+        f"fetched   {summary['fetched']} pictures, {size(summary['fetched_bytes'])}, "
+        f"in {summary['seconds']:.0f} s",
+    ]
     if summary.get("unreadable"):
         lines.append(f"unusable  {summary['unreadable']} files of the folder, left out of the plan")
     lines += [

@@ -20,6 +20,7 @@ ONE_FAULT = {
     "minor": {"tags": "wolf cub", "rating": b"q"},
     "avoid_posting": {"tags": "avoid_posting"},
     "rating": {"rating": b"e", "tags": "wolf"},
+    "blacklisted": {"tags": "wolf spider"},
     "extension": {"ext": "gif"},
     "animated": {"tags": "animated_png"},
     "comic": {"tags": "multiple_panels"},
@@ -34,6 +35,7 @@ ONE_FAULT = {
 def test_each_fault_alone_leaves_a_post_out(reason):
     posts = tiny_posts([{"tags": "wolf"}, {"md5": b"f" * 32}, ONE_FAULT[reason]])
     options = {"ratings": "sq", "safe_ratings": "s", "min_side": 64, "max_aspect": 4}
+    options |= {"blacklist": ["spider"]}
     mask, counts = eligible(posts, Relations(), **options)
     assert mask.tolist() == [True, True, False]
     assert counts == {reason: 1}
@@ -55,8 +57,9 @@ def test_posts_at_the_limits_stay():
 def test_every_post_is_kept_or_counted_once(rows):
     posts = tiny_posts(rows)
     mask, counts = eligible(
-        posts, Relations(), ratings="sq", safe_ratings="s", min_side=64, max_aspect=4
-    )
+        posts, Relations(), ratings="sq", safe_ratings="s", min_side=64, max_aspect=4,
+        blacklist=["spider"],
+    )  # fmt: skip
     assert mask.sum() + sum(counts.values()) == len(rows)
     assert len(set(posts.md5[mask].tolist())) == mask.sum()
 

@@ -9,7 +9,8 @@ import pytest
 from tiny_posts import COLUMNS, tag_frame, tiny_posts
 
 from e6tag.errors import ConfigError, DataError
-from e6tag.planning import PlanOptions, make_plan
+from e6tag.plan_options import PlanOptions
+from e6tag.planning import make_plan
 from e6tag.posts import Posts
 from e6tag.sampling import STRATEGIES
 from e6tag.sites import open_site

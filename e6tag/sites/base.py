@@ -108,6 +108,10 @@ class Site(Protocol):
         """Endings of originals that are pictures to learn from, without a dot."""
 
     @property
+    def blacklist(self) -> Sequence[str]:
+        """What the site hides from newcomers, an entry a line (`e6tag.eligibility.matches`)."""
+
+    @property
     def rate_note(self) -> str:
         """One sentence on the pace that the site asks for; empty where nothing is fetched."""
 

@@ -37,6 +37,9 @@ CATEGORIES: Mapping[int, str] = MappingProxyType(
 )
 RATINGS: Mapping[str, str] = MappingProxyType({"s": "safe", "q": "questionable", "e": "explicit"})
 
+BLACKLIST = ("gore", "scat", "watersports", "young -rating:s", "loli", "shota", "fart")
+"""what new accounts have: customize_new_user in config/danbooru_default_config.rb"""
+
 EXPORTS = ("posts", "tags", "tag_aliases", "tag_implications", "pools")
 EXPORT_FOLDER = "/data/db_export/"
 
@@ -61,6 +64,7 @@ class E621:
     ratings: ClassVar[Mapping[str, str]] = RATINGS
     safe_ratings: ClassVar[frozenset[str]] = frozenset("s")
     extensions: ClassVar[frozenset[str]] = STILL_EXTENSIONS
+    blacklist: ClassVar[Sequence[str]] = BLACKLIST
     max_requests_per_second: ClassVar[float] = 2.0
     rate_note: ClassVar[str] = (
         "the site allows 2 requests a second at most and asks for 1, all together"

@@ -74,6 +74,7 @@ class Folder:
     ratings: ClassVar[Mapping[str, str]] = RATINGS
     safe_ratings: ClassVar[frozenset[str]] = frozenset("s")
     extensions: ClassVar[frozenset[str]] = frozenset(ext.removeprefix(".") for ext in EXTENSIONS)
+    blacklist: ClassVar[Sequence[str]] = ()
     max_requests_per_second: ClassVar[float] = float("inf")
     rate_note: ClassVar[str] = ""
 

@@ -1,0 +1,150 @@
+"""What each split takes: the strategy's choice and further posts at random."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from e6tag.plan_options import PlanOptions
+from e6tag.posts import take_csr
+from e6tag.sampling import Choice, Labels, choose
+from e6tag.splits import SPLITS
+
+AT_RANDOM = -2
+"""in place of a tag: taken at random, for no tag"""
+
+
+@dataclass(frozen=True)
+class SplitChoice:
+    """What one split takes; rows are those of the labels of all splits."""
+
+    planned: Choice
+    """shuffled"""
+    wanted: int
+    """positives wanted for each tag"""
+    available: NDArray[np.int64]
+    """(tags,): posts that have each tag"""
+    reached: NDArray[np.int64]
+    """(tags,): planned posts that have each tag"""
+    bound: float | None
+    """no plan that meets the demands has fewer posts; None where no demands shaped it"""
+
+
+def choose_splits(
+    labels: Labels, split: NDArray[np.str_], options: PlanOptions
+) -> dict[str, SplitChoice]:
+    """The choice in each split.
+
+    Args:
+        labels: of all posts that qualify.
+        split: (posts,) name of the split of each.
+        options: strategy, demands, budget, further posts, seed.
+    """
+    rows = {name: np.flatnonzero(split == name) for name in SPLITS}
+    parts = {name: take_labels(labels, rows[name]) for name in SPLITS}
+    extras = share_extras(parts, options.extra_random)
+    budgets = share_budget(parts, extras, options)
+    return {
+        name: moved(choose_split(parts[name], number, budgets[name], extras[name], options), rows)
+        for number, (name, rows) in enumerate(rows.items())
+    }
+
+
+def choose_split(
+    labels: Labels, number: int, budget: int | None, num_extra: int, options: PlanOptions
+) -> SplitChoice:
+    """What the split with this number takes; rows are those of its own labels."""
+    wanted = options.wanted(SPLITS[number])
+    rng = np.random.default_rng([options.seed, number])
+    choice = choose(options.strategy, labels, wanted, rng, budget)
+    bound = fewest_posts(labels, wanted) if options.has_demands else None
+    # A stream of its own: it does not change what the strategy takes.
+    choice = add_random(labels, choice, num_extra, np.random.default_rng([options.seed, number, 1]))
+    planned = ordered(choice, rng.permutation(len(choice.rows)))
+    reached = labels.count(choice.rows)
+    return SplitChoice(planned, wanted, labels.available, reached, bound)
+
+
+def take_labels(labels: Labels, rows: NDArray[np.int64]) -> Labels:
+    """Labels of these posts."""
+    return Labels.of(*take_csr(labels.offsets, labels.columns, rows), labels.num_tags)
+
+
+def ordered(choice: Choice, order: NDArray[np.int64]) -> Choice:
+    """The choice in another order."""
+    return Choice(choice.rows[order], choice.tags[order], choice.weights[order], choice.chances)
+
+
+def moved(chosen: SplitChoice, rows: NDArray[np.int64]) -> SplitChoice:
+    """A split's choice with its rows as those of all posts."""
+    choice = chosen.planned
+    return replace(chosen, planned=Choice(rows[choice.rows], choice.tags, choice.weights))
+
+
+def share_extras(parts: Mapping[str, Labels], num_train: int) -> dict[str, int]:
+    """Further random posts of each split: the same share of its posts as in train.
+
+    Held-out posts need the same mixture: a threshold found without quiet pictures is too low.
+    """
+    most = max(len(parts["train"]), 1)
+    return {name: min(num_train * len(part) // most, len(part)) for name, part in parts.items()}
+
+
+def share_budget(
+    parts: Mapping[str, Labels], extras: Mapping[str, int], options: PlanOptions
+) -> dict[str, int | None]:
+    """What the strategy may take in each split: in proportion to what it would without a limit.
+
+    Further random posts count: the budget is what all of a plan comes to.
+    """
+    if options.budget is None:
+        return dict.fromkeys(SPLITS)
+    sizes = []
+    for number, name in enumerate(SPLITS):
+        rng = np.random.default_rng([options.seed, number])
+        choice = choose(options.strategy, parts[name], options.wanted(name), rng)
+        sizes.append(len(choice.rows))
+    budget = max(options.budget - sum(extras.values()), 0)
+    edges = np.cumsum([0, *sizes]) * min(budget, sum(sizes)) // max(sum(sizes), 1)
+    return dict(zip(SPLITS, np.diff(edges).tolist(), strict=True))
+
+
+def fewest_posts(labels: Labels, wanted: int) -> float:
+    """A number of posts that no choice with so many positives of each tag goes below.
+
+    There are as many labels as positives wanted, and a post has no more than its own.
+    """
+    demands = np.minimum(labels.available, wanted)
+    most = np.cumsum(np.sort(np.diff(labels.offsets))[::-1])
+    num_posts = int(np.searchsorted(most, demands.sum())) + 1 if demands.any() else 0
+    return float(max(num_posts, demands.max(initial=0)))
+
+
+def add_random(labels: Labels, choice: Choice, num_extra: int, rng: np.random.Generator) -> Choice:
+    """The choice, and further posts drawn evenly from those that it left.
+
+    A post that was chosen with chance p, or else drawn with chance q, is there with chance
+    1 - (1 - p)(1 - q): its weight is the inverse (Horvitz & Thompson 1952).  Where a strategy
+    has no chances p is 1 for what it took and 0 for the rest, which makes weighted counts exact
+    on average for every tag.
+    """
+    left = rows_left(labels, choice)
+    drawn = np.sort(rng.choice(left, min(num_extra, len(left)), replace=False))
+    if not len(drawn):
+        return choice
+    chances = choice.chances
+    if chances is None:
+        chances = np.zeros(len(labels))
+        chances[choice.rows] = 1
+    chances = 1 - (1 - chances) * (1 - len(drawn) / len(left))
+    rows = np.concatenate([choice.rows, drawn])
+    tags = np.concatenate([choice.tags, np.full(len(drawn), AT_RANDOM)])
+    return Choice(rows, tags, 1 / chances[rows], chances)
+
+
+def rows_left(labels: Labels, choice: Choice) -> NDArray[np.int64]:
+    """Rows that were not chosen, ascending."""
+    is_left = np.ones(len(labels), bool)
+    is_left[choice.rows] = False
+    return np.flatnonzero(is_left)
