@@ -25,12 +25,12 @@ def fill_random(labels: Labels, demands: Demands, draft: Draft, rng: np.random.G
             continue
         rows = labels.with_tag(column)
         open_rows = rows[~is_chosen[rows]]
-        num_drawn = min(int(demands[column] - have[column]), len(open_rows))
+        num_drawn = int(demands[column] - have[column])
         new = rng.choice(open_rows, num_drawn, replace=False)
         # Posts chosen earlier would have stood the same chance: it is theirs as well.
-        missed[rows] *= 1 - num_drawn / max(len(open_rows), 1)
+        missed[rows] *= 1 - num_drawn / len(open_rows)
         is_chosen[new] = True
-        have += labels.count(new)
+        np.add.at(have, labels.take(new).columns, 1)
         drawn.append(new)
         tags.append(np.full(num_drawn, column))
     return Part(np.concatenate(drawn), np.concatenate(tags), missed)
