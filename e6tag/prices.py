@@ -26,6 +26,7 @@ Prices = NDArray[np.float64]
 SCALE = 1 << 20
 """Prices are rounded to whole multiples of 1 / SCALE: 64-bit integers hold their sums exactly."""
 HIGHEST = 1 << 10
+"""Cap of whole prices, in posts: no sum of them can overflow."""
 
 SAMPLE_SHARE = 16
 SMALLEST_SAMPLE = 1 << 14
@@ -38,8 +39,9 @@ MARGIN = 0.3
 """Posts whose prices sum to less than 1 - MARGIN are out of question until the next look."""
 
 REACH, COLD_REACH, LEAST_REACH = 0.03, 0.3, 3e-5
-SHRINK = 0.6
-PATIENCE = 10
+"""How far above the best value steps aim at first, and where the ascent ends: shares of it."""
+SHRINK, PATIENCE = 0.6, 10
+"""The aim is lowered by SHRINK after PATIENCE steps that were hardly better."""
 
 
 @dataclass
