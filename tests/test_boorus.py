@@ -214,6 +214,7 @@ def test_both_shapes_of_e621s_posts_say_the_same():
     assert basic[0].tags == {"a": "general", "b": "general"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=20), max_size=5) | st.text(max_size=60))
 def test_names_of_tags_have_no_space_and_nothing_unseen(value):
     for name in tag_names(value):
@@ -288,6 +289,7 @@ def test_a_listing_outlives_a_move_of_its_site():
 # XML
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.dictionaries(

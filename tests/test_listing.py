@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from api_server import Answer, ApiServer, as_json, danbooru, gelbooru, make_posts, moebooru
-from conftest import ROOT, run_command
+from conftest import ROOT, run_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_posts import write_export
@@ -207,11 +207,11 @@ def test_a_page_that_cannot_be_had_is_one_line_and_its_exit_code(status, words, 
         return Answer(b"<html>\nno</html>", "text/html", status)
 
     with ApiServer(danbooru, POSTS, before=refuses) as server:
-        command = [
-            ROOT / "download.py", "--site", "danbooru", "--base-url", server.url, "--quiet",
+        arguments = [
+            "--site", "danbooru", "--base-url", server.url, "--quiet", "--out", tmp_path / "data",
             "--requests-per-second", "1000",
         ]  # fmt: skip
-        done = run_command(command, tmp_path)
+        done = run_here("download", arguments)
     lines = done.stderr.decode().splitlines()
     assert done.returncode == code and len(lines) == 1
     assert words in lines[0] and "Traceback" not in lines[0]
