@@ -135,8 +135,12 @@ def best_f1_thresholds(y_true: Any, y_score: ArrayLike, shrinkage: float = 10.0)
 
 
 def prior_scores(shares: ArrayLike, num_pictures: int) -> Floats:
-    """What a predictor says that knows the tags' training shares and never looks, (n, num_tags)."""
-    return np.tile(np.asarray(shares, dtype=float), (num_pictures, 1))
+    """What a predictor says that knows the tags' training shares and never looks, (n, num_tags).
+
+    All rows are the same memory, which cannot be written to.
+    """
+    of_tags = np.asarray(shares, dtype=float)
+    return np.broadcast_to(of_tags, (num_pictures, len(of_tags)))
 
 
 def evaluate(
