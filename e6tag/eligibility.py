@@ -177,11 +177,10 @@ def has_tag_of(
     posts: Posts, relations: Relations, is_meant: Callable[[str], bool]
 ) -> NDArray[np.bool_]:
     """Which posts have a tag that means one of the tags meant, by alias or implication too."""
+    related = relations.related
     # Most names have no relations, and this is asked of a million names a dozen times.
-    related = relations.aliases.keys() | relations.implications.keys()
     hits = [
-        is_meant(name)
-        or (name in related and any(map(is_meant, meanings(name, relations))))
+        is_meant(name) or (name in related and any(map(is_meant, meanings(name, relations))))
         for name in posts.tag_names
     ]
     return posts.having(np.array(hits, bool))

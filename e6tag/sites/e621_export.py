@@ -1,5 +1,6 @@
 """An export folder of e621 as a `Collection`: posts, tags, relations, pools."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,25 +20,31 @@ from e6tag.sites.e621_tables import (
     numbers,
     read_columns,
 )
-from e6tag.tags import Relations
+from e6tag.tags import Relations, named, problems_of
+
+log = logging.getLogger(__name__)
 
 APPROVED = ("active", "processing", "queued")
 
 
 def read_collection(
-    folder: Path, ratings: frozenset[str], expected_sha256: Mapping[str, str]
+    folder: Path,
+    ratings: frozenset[str],
+    expected_sha256: Mapping[str, str],
+    file_names: Mapping[str, str],
 ) -> Collection:
     """Read posts, tags, tag_aliases, tag_implications and pools.
 
     Args:
         ratings: letters the site knows; posts with another are skipped and counted.
         expected_sha256: of each file by its name, where the export index gave one.
+        file_names: of the tables, where the site's list of exports says them.
 
     Raises:
         DataError: a table is missing or damaged; names the file and the line.
     """
     names = ("posts", "tags", "tag_aliases", "tag_implications", "pools")
-    paths = {name: find_table(folder, name) for name in names}
+    paths = {name: find_table(folder, name, file_names.get(name)) for name in names}
     checksums = {
         path.name: check_sha256(path, expected_sha256.get(path.name)) for path in paths.values()
     }
@@ -46,8 +53,11 @@ def read_collection(
         read_aliases(paths["tag_aliases"]), read_implications(paths["tag_implications"])
     )
     pools = read_pools(paths["pools"])
+    problems = problems_of(relations, set(tags["name"]))
+    if problems:
+        log.info("aliases and implications that are of no use: %s.", named(problems))
     posts, skipped = read_posts(paths["posts"], ratings)
-    return Collection(posts, tags, relations, pools, checksums, skipped)
+    return Collection(posts, tags, relations, pools, checksums, skipped, problems=problems)
 
 
 def read_tags(path: Path) -> pandas.DataFrame:

@@ -43,14 +43,20 @@ class Where(NamedTuple):
     """number of its first row; the row after the header is row 1"""
 
 
-def find_table(folder: Path, name: str) -> Path:
+def find_table(folder: Path, name: str, file_name: str | None = None) -> Path:
     """The file of a table: NAME.csv.gz, NAME.csv, or the newest NAME-YYYY-MM-DD.csv.gz.
+
+    Args:
+        folder: where to look.
+        name: of the table.
+        file_name: the only one that will do, where that is known.
 
     Raises:
         DataError: there is none.
     """
     dated = sorted(folder.glob(f"{name}-????-??-??.csv.gz"), reverse=True)
-    for path in [folder / f"{name}.csv.gz", folder / f"{name}.csv", *dated]:
+    usual = [folder / f"{name}.csv.gz", folder / f"{name}.csv", *dated]
+    for path in [folder / file_name] if file_name else usual:
         if path.is_file():
             return path
     raise DataError(f"{folder} has no {name}.csv.gz. Fetch it, or name another --export-dir.")
