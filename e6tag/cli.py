@@ -4,6 +4,7 @@ Flags are made from the dataclasses of `e6tag.config` by tyro; a job is imported
 after its flags were parsed, so that `--help` does not wait for TensorFlow.
 """
 
+import contextlib
 import dataclasses
 import errno
 import importlib
@@ -22,6 +23,7 @@ from typing import Any
 import tyro
 
 from e6tag import __version__, config
+from e6tag.chatter import without_chatter
 from e6tag.errors import INTERRUPTED, ConfigError, E6TagError
 from e6tag.interruption import WORDS, Interruption
 
@@ -39,6 +41,9 @@ JOBS: dict[str, tuple[type[config.JobConfig], str]] = {
     "doctor": (config.DoctorConfig, "e6tag.doctor:doctor"),
 }
 """verb -> its options, and the job that takes them and returns an exit code"""
+
+TALKATIVE = frozenset({"train"})
+"""Jobs whose libraries talk while they are loaded."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,8 +110,10 @@ def load_job(verb: str) -> Callable[[Any], int]:
         ConfigError: a package it needs is not installed.
     """
     module, function = JOBS[verb][1].split(":")
+    quietly = without_chatter() if verb in TALKATIVE else contextlib.nullcontext()
     try:
-        return getattr(importlib.import_module(module), function)
+        with quietly:
+            return getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as problem:
         if (problem.name or "").startswith("e6tag"):
             raise

@@ -169,7 +169,8 @@ def test_the_rate_is_kept(booru_folder, tmp_path):
         start = time.monotonic()
         assert acquisition.download(options(booru, tmp_path, requests_per_second=30.0)) == 0
         assert booru.busiest_second() <= 30 * 1.1 + 1
-        assert len(booru.log) / 30 <= time.monotonic() - start
+        # The first request need not wait.
+        assert (len(booru.log) - 1) / 30 <= time.monotonic() - start
         assert set(booru.statuses()) == {200}
 
 

@@ -15,6 +15,7 @@ import pytest
 from conftest import ROOT, run_command
 
 from e6tag import cli, config
+from e6tag.chatter import without_chatter
 from e6tag.errors import ConfigError, DataError, FetchError, RunError
 
 SCRIPTS = ["download.py", "train.py", "eval.py", "test.py", "embed.py"]
@@ -189,6 +190,16 @@ def test_without_arguments_in_an_empty_folder_a_script_says_what_to_do(
     lines = done.stderr.decode().strip().splitlines()
     assert len(lines) == 1
     assert words in lines[0]
+
+
+def test_what_is_not_chatter_gets_through(capfd):
+    with without_chatter():
+        os.write(2, b"W0000 00:00:1 a.cc:1] out of memory soon\nI0000 00:00:1 port.cc:153] on\n")
+        os.write(2, b"WARNING: All log messages before absl::InitializeLog() ...\nTraceback\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == (
+        "W0000 00:00:1 a.cc:1] out of memory soon\nTraceback\nafter\n"
+    )
 
 
 def test_download_without_arguments_says_whom_it_will_ask_how_fast_and_how_to_stop(tmp_path):
