@@ -139,6 +139,34 @@ def test_what_a_site_hides_has_no_address(kind):
     assert found[MINOR].rating not in site.safe_ratings
 
 
+@pytest.mark.parametrize("field", [{"hidden_from_users": True}, {"duplicate_of": 7}])
+def test_what_philomena_calls_hidden_is_hidden_although_it_names_addresses(field):
+    site = open_site("philomena", base_url="http://127.0.0.1:1")
+    assert site.post(ROWS["philomena"]).location
+    assert not site.post(ROWS["philomena"] | field).location
+
+
+def test_philomenas_words_are_those_of_the_others():
+    site = open_site("philomena", base_url="http://127.0.0.1:1")
+    names = ["safe", "explicit", "oc:Some One", "artist:a b", "x:y"]
+    post = site.post(ROWS["philomena"] | {"format": "jpeg", "tags": names})
+    assert (post.ext, post.rating) == ("jpg", "e")
+    assert post.tags == {
+        "safe": "meta", "explicit": "meta", "oc:Some_One": "character", "artist:a_b": "artist",
+        "x:y": "general",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "letter"),
+    [("general", "g"), ("safe", "g"), ("Sensitive", "s"), ("s", "s"), ("questionable", "q"),
+     ("e", "e"), ("", "x"), (None, "x"), ("fine", "x"), ("x", "x")],
+)  # fmt: skip
+def test_gelboorus_ratings_are_words_or_letters(said, letter):
+    site = open_site("gelbooru")
+    assert site.post(ROWS["gelbooru"] | {"rating": said}).rating == letter
+
+
 @pytest.mark.parametrize("name", API_SITES)
 def test_a_rating_that_nobody_knows_is_not_safe(name):
     assert UNKNOWN_RATING not in API_SITES[name].safe_ratings

@@ -175,6 +175,20 @@ def test_other_hosts_and_redirects_are_shown_nothing(kind, tmp_path):
 
 
 @pytest.mark.usefixtures("account")
+@pytest.mark.parametrize("status", [403, 404, 418])
+def test_pictures_that_fail_on_the_site_itself_tell_nothing(status, tmp_path):
+    def fails(server, request):
+        return Answer(b"", status=status) if "/files/" in request.target else None
+
+    with ApiServer(gelbooru, POSTS, before=fails) as server:
+        done = run("gelbooru", server.url, tmp_path)
+        assert all(is_shown(request) for request in server.requests)
+    assert done.returncode == 1
+    assert str(POSTS[0].post_id).encode() in done.stderr
+    assert_nothing_tells(done, tmp_path)
+
+
+@pytest.mark.usefixtures("account")
 def test_a_key_in_the_addresses_that_a_site_gives_is_not_kept(tmp_path):
     def signed(server, request):
         answer = danbooru(server, request)

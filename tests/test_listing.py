@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from api_server import Answer, ApiServer, as_json, danbooru, gelbooru, make_posts, moebooru
+from api_server import UNUSED, Answer, ApiServer, as_json, danbooru, gelbooru, make_posts, moebooru
 from conftest import ROOT, run_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +101,16 @@ def test_an_empty_page_in_the_middle_is_asked_for_again(tmp_path):
 
     with ApiServer(gelbooru, POSTS, before=empty_now_and_then) as server:
         assert list_from(server, tmp_path, "gelbooru") == IDS
+
+
+def test_pages_in_any_order_with_more_posts_than_asked_for_are_put_right(tmp_path):
+    def shuffled(server, request):
+        posts = json.loads(danbooru(server, request).body)
+        first = json.loads(danbooru(server, type(request)("/posts.json?limit=3", {})).body)
+        return as_json(posts[::-1] + (first if posts else []))
+
+    with ApiServer(danbooru, POSTS, most=10, before=shuffled) as server:
+        assert list_from(server, tmp_path, max_posts=25) == IDS[:25]
 
 
 # Resumed
@@ -299,6 +309,21 @@ def test_posts_without_any_hash_are_strangers_to_each_other():
     collection = make_collection(listed, CATEGORIES, {})
     assert groups(collection.posts).tolist() == [1, 2, 2, 4, 5]
     assert groups(collection.posts, collection.pools).tolist() == [1, 2, 2, 4, 1]
+
+
+def test_pages_and_pictures_share_one_pace(tmp_path):
+    came = []
+
+    def note(server, request):
+        came.append(time.monotonic())
+
+    with ApiServer(danbooru, POSTS, most=5, before=note) as server:
+        assert download(server, tmp_path / "data", requests_per_second=40.0) == 0
+    assert len(came) == 7 + len(POSTS) - UNUSED
+    gaps = np.diff(sorted(came))
+    # Threads note times a little apart from when they were asked.
+    assert came[-1] - came[0] > (len(came) - 1) / 40 - 0.02
+    assert np.sort(gaps)[: len(gaps) // 2].mean() > 0.8 / 40
 
 
 # Ways

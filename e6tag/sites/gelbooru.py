@@ -103,7 +103,7 @@ class Gelbooru(ApiSite):
             original=(row.get("file_url"), *size),
             # Where there is no sample, some sites name the preview instead.
             preview=(row.get("preview_url"), 0, 0),
-            sample=(row.get("sample_url"), *sample_size) if whole(sample_size[0]) else None,
+            sample=(row.get("sample_url"), *sample_size),
         )
         return ListedPost(
             post_id=whole(row["id"]),
