@@ -10,6 +10,7 @@ import html
 import io
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,8 +156,7 @@ class ApiServer:
     def __enter__(self) -> "ApiServer":
         self.by_id = {str(post.post_id): post for post in self.posts}
         handler = type("Handler", (Handler,), {"site": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.server.daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         return self
@@ -196,6 +196,15 @@ class ApiServer:
 
     def of(self, kind: str, post: MadePost) -> str:
         return f"{self.url}/{kind}/{post.post_id}.jpg"
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Visitors who leave early are nothing to talk of; they have another end to talk from."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
