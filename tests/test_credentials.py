@@ -184,7 +184,8 @@ def test_pictures_that_fail_on_the_site_itself_tell_nothing(status, tmp_path):
         done = run("gelbooru", server.url, tmp_path)
         assert all(is_shown(request) for request in server.requests)
     assert done.returncode == 1
-    assert str(POSTS[0].post_id).encode() in done.stderr
+    assert f"/files/{POSTS[0].post_id}.".encode() in (tmp_path / "data/download.json").read_bytes()
+    assert f"HTTP {status}".encode() in done.stderr
     assert_nothing_tells(done, tmp_path)
 
 
