@@ -7,15 +7,16 @@ each picture a weight; every figure is computed with weights, so that scores are
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from e6tag import confusion, metrics
-from e6tag.reliability import equal_mass_edges
+from e6tag.reliability import bin_numbers, equal_mass_edges
 from e6tag.tag_rankings import in_threads
+from e6tag.weighted_rankings import Ranking, weighted_micro
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,6 @@ Z = 1.959964
 """standard normal quantile of (1 + LEVEL) / 2"""
 CHUNK_RESAMPLES = 64
 """whose weights are worked on at once, so that they stay in the processor's cache"""
-MICRO_PAIRS = 1 << 26
-"""(picture, tag) pairs up to which micro AP and AUC get intervals: all are sorted in memory"""
 UNBOUNDED = ("coverage_error",)
 """figures that can exceed 1"""
 
@@ -89,10 +88,12 @@ def resample(measured: Measured, drawn: NDArray[np.uint16]) -> Resamples:
     """
     tag_ap, tag_auc = tag_figures(measured, drawn)
     w = drawn.astype(np.float32)
+    micro_ap, micro_auc = weighted_micro(measured.labels, measured.probabilities, w)
     figures = {
         "macro_ap": macro(tag_ap, measured.counted),
         "macro_auc": macro(tag_auc, measured.counted),
-        **micro_figures(measured, drawn),
+        "micro_ap": micro_ap,
+        "micro_auc": micro_auc,
         **ratios_of_sums(picture_figures(measured), w),
         **decision_figures(measured, w),
         "ece": calibration_errors(measured, w),
@@ -158,7 +159,7 @@ def calibration_errors(measured: Measured, w: NDArray[np.float32]) -> Floats:
     """Calibration error of each resample, (B,), in the bins of all pictures."""
     truth, scores = metrics.check(measured.labels, measured.probabilities)
     edges = equal_mass_edges(truth, scores)
-    bins = np.searchsorted(edges, scores, side="left")
+    bins = bin_numbers(scores, edges)
     bins += (len(edges) + 1) * np.arange(len(scores))[:, None]
     gaps = (scores - measured.labels).astype(float).ravel()
     size = (len(edges) + 1) * len(scores)
@@ -171,100 +172,21 @@ def tag_figures(
     measured: Measured, drawn: NDArray[np.uint16]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Average precision and ROC AUC of each tag in each resample, (B, K) each."""
-    # A row a picture, so that taking pictures in another order copies whole rows.
+    # A row a picture, so that whole rows are added.
     chunks = [
-        np.ascontiguousarray(drawn[start : start + CHUNK_RESAMPLES].T)
+        np.ascontiguousarray(drawn[start : start + CHUNK_RESAMPLES].T, dtype=np.float32)
         for start in range(0, len(drawn), CHUNK_RESAMPLES)
     ]
 
     def of_tag(column: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         ranking = Ranking.of(measured.labels[:, column] != 0, measured.probabilities[:, column])
-        parts = [ranking.weighted(chunk, np.float32) for chunk in chunks]
+        parts = [ranking.weighted(chunk) for chunk in chunks]
         ap, auc = (np.concatenate(values) for values in zip(*parts, strict=True))
         return ap.astype(np.float32), auc.astype(np.float32)
 
     columns = list(in_threads(of_tag, range(measured.labels.shape[1])))
     ap, auc = (np.stack(values, axis=1) for values in zip(*columns, strict=True))
     return ap, auc
-
-
-def micro_figures(measured: Measured, drawn: NDArray[np.uint16]) -> dict[str, Floats]:
-    """Average precision and ROC AUC over all pairs in each resample, (B,); none of very many."""
-    if measured.labels.size > MICRO_PAIRS:
-        log.warning(
-            "no intervals for micro AP and micro AUC: more than %d million (picture, tag) pairs.",
-            MICRO_PAIRS // 10**6,
-        )
-        return {}
-    ranking = Ranking.of(measured.labels.ravel() != 0, measured.probabilities.ravel())
-    # A pair is weighted as its picture is.
-    ranking = ranking.renamed(measured.labels.shape[1])
-    pairs = list(in_threads(lambda w: ranking.weighted(w, np.float64), list(drawn)))
-    ap, auc = np.array(pairs, dtype=float).reshape(-1, 2).T
-    return {"micro_ap": ap, "micro_auc": auc}
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The pictures in the order of one tag's scores, cut where the score of a positive changes."""
-
-    order: NDArray[np.int64]
-    """pictures, best first; equal scores together"""
-    starts: NDArray[np.int64]
-    """place of the first picture of each score that a positive has"""
-    ends: NDArray[np.int64]
-    """place after the last of it"""
-    positives: NDArray[np.int64]
-    """the positives, best first"""
-    first_positive: NDArray[np.int64]
-    """for each of these scores, the first of its positives among `positives`"""
-
-    @classmethod
-    def of(cls, truth: NDArray[np.bool_], scores: NDArray[Any]) -> "Ranking":
-        """Sort once."""
-        order = np.argsort(-scores)
-        ranked, is_positive = -scores[order], truth[order]
-        with_positive, first = np.unique(ranked[is_positive], return_index=True)
-        starts = np.searchsorted(ranked, with_positive, side="left")
-        ends = np.searchsorted(ranked, with_positive, side="right")
-        return cls(order, starts, ends, order[is_positive], first)
-
-    def renamed(self, num_tags: int) -> "Ranking":
-        """The ranking of (picture, tag) pairs with each pair known by its picture."""
-        return replace(self, order=self.order // num_tags, positives=self.positives // num_tags)
-
-    def weighted(self, drawn: NDArray[np.uint16], dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Average precision and ROC AUC with weights (n, ...): (...) each, nan where undefined.
-
-        Args:
-            drawn: weights of the pictures.
-            dtype: floats that hold sums of weights exactly.
-        """
-        if not len(self.positives):
-            nothing = np.full(drawn.shape[1:], np.nan)
-            return nothing, nothing
-        found = np.add.reduceat(drawn[self.positives], self.first_positive, dtype=dtype)
-        hits = np.cumsum(found, axis=0)
-        above, at, everything = self.sums(drawn, dtype)
-        positives, negatives = hits[-1], everything - hits[-1]
-        misses_at, misses_above = at - hits, above - (hits - found)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.where(found > 0, hits / at, 0.0)
-            ap = (found * precision).sum(axis=0, dtype=float) / positives
-            beaten = negatives - (misses_at + misses_above) / 2
-            auc = (found * beaten).sum(axis=0, dtype=float) / (positives * negatives)
-        return ap, auc
-
-    def sums(self, drawn: NDArray[np.uint16], dtype: Any) -> tuple[Any, Any, Any]:
-        """Weights (S, ...) above each score, at or above it, and (...) of all pictures."""
-        places = np.unique(np.concatenate([[0], self.starts, self.ends]))
-        places = places[places < len(self.order)]
-        parts = np.add.reduceat(drawn.take(self.order, axis=0), places, dtype=dtype)
-        cumulated = np.zeros((len(places) + 1, *drawn.shape[1:]), dtype)
-        np.cumsum(parts, axis=0, out=cumulated[1:])
-        ends = np.append(places, len(self.order))
-        at = cumulated[np.searchsorted(ends, self.ends)]
-        return cumulated[np.searchsorted(ends, self.starts)], at, cumulated[-1]
 
 
 def interval(estimate: float, resampled: Floats) -> tuple[float, float]:

@@ -6,7 +6,7 @@ columns tag, tp, fp, fn, tn (in any order), or text in the layout of JoyTag's fu
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,8 +70,9 @@ def ratios(hits: Any, guessed: Any, positives: Any) -> dict[str, Floats]:
     }
 
 
-def share(part: Floats, whole: Floats) -> Floats:
+def share(part: Any, whole: Any) -> Floats:
     """Part of a whole; nan of nothing."""
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
@@ -84,34 +85,46 @@ class Figures(NamedTuple):
     """micro_ and macro_ precision, recall and f1, accuracy, num_tags, num_undefined"""
 
 
-def figures(table: pd.DataFrame, zero_division: float = 0.0) -> Figures:
+def table(names: Sequence[str], tp: Any, fp: Any, fn: Any, tn: Any) -> pd.DataFrame:
+    """One row a tag, as `figures` takes them."""
+    return pd.DataFrame(dict(zip(COLUMNS, (list(names), tp, fp, fn, tn), strict=True)))
+
+
+def figures(counts: pd.DataFrame, zero_division: float = 0.0) -> Figures:
     """Precision, recall and F1 of each tag, and micro and macro over the tags.
 
     Macro is the mean of the tags' figures; micro is that of all decisions together.
 
     Args:
-        table: one row a tag: tag, tp, fp, fn, tn.
+        counts: one row a tag: tag, tp, fp, fn, tn.
         zero_division: what a share of nothing counts, as in scikit-learn: precision of a tag
             that is never predicted, recall of a tag that is never there, F1 of a tag that is
             neither.  nan leaves them out of the means.  Published tables mean 0 (JoyTag adds 1e-8
             below the line, which comes to that).
     """
-    tp, fp, fn, tn = (table[name].to_numpy(float) for name in COUNTS)
-    of_tags = {
+    tp, fp, fn, tn = (counts[name].to_numpy(float) for name in COUNTS)
+    of_tags = shares(tp, fp, fn)
+    undefined = np.isnan(list(of_tags.values())).any(axis=0)
+    of_tags = {name: np.where(np.isnan(v), zero_division, v) for name, v in of_tags.items()}
+    micro = shares(tp.sum(), fp.sum(), fn.sum())
+    accuracy = share(tp.sum() + tn.sum(), tp.sum() + fp.sum() + fn.sum() + tn.sum())
+    summary = {
+        **{f"micro_{n}": float(np.nan_to_num(v, nan=zero_division)) for n, v in micro.items()},
+        **{f"macro_{name}": mean(values) for name, values in of_tags.items()},
+        "accuracy": float(accuracy),
+        "num_tags": len(counts),
+        "num_undefined": int(undefined.sum()),
+    }
+    return Figures(counts.assign(**of_tags), summary)
+
+
+def shares(tp: Any, fp: Any, fn: Any) -> dict[str, Floats]:
+    """precision, recall and f1; nan of nothing."""
+    return {
         "precision": share(tp, tp + fp),
         "recall": share(tp, tp + fn),
         "f1": share(2 * tp, 2 * tp + fp + fn),
     }
-    undefined = np.isnan(np.stack(list(of_tags.values()))).any(axis=0)
-    of_tags = {name: np.where(np.isnan(v), zero_division, v) for name, v in of_tags.items()}
-    all_hits = tp.sum()
-    micro = ratios(all_hits, all_hits + fp.sum(), all_hits + fn.sum())
-    summary = {f"micro_{name}": float(value) for name, value in micro.items()}
-    summary |= {f"macro_{name}": mean(values) for name, values in of_tags.items()}
-    decisions = sum(values.sum() for values in (tp, fp, fn, tn))
-    summary["accuracy"] = float(share(all_hits + tn.sum(), np.asarray(decisions)))
-    summary |= {"num_tags": len(table), "num_undefined": int(undefined.sum())}
-    return Figures(table.assign(**of_tags), summary)
 
 
 def mean(values: Floats) -> float:

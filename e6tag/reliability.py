@@ -83,7 +83,7 @@ def calibration(
     inner = equal_mass_edges(truth, scores) if edges is None else np.asarray(edges)[1:-1]
 
     def sums(y: NDArray[np.bool_], s: NDArray[Any]) -> Floats:
-        bins = np.searchsorted(inner, s.ravel(), side="left")
+        bins = bin_numbers(s.ravel(), inner)
         size = len(inner) + 1
         columns = [np.bincount(bins, values, size) for values in (s.ravel(), y.ravel())]
         return np.stack([np.bincount(bins, minlength=size), *columns])
@@ -91,6 +91,14 @@ def calibration(
     totals = sum(over_rows(sums, truth, scores), np.zeros((3, len(inner) + 1)))
     counts, *columns = totals[:, totals[0] > 0]
     return Calibration(counts.astype(np.int64), *(column / counts for column in columns))
+
+
+def bin_numbers(scores: NDArray[Any], inner: NDArray[Any]) -> NDArray[np.int64]:
+    """How many edges are below each score: its bin, several times faster than by bisection."""
+    bins = np.zeros(scores.shape, np.uint8 if len(inner) < 256 else np.int64)
+    for edge in inner:
+        bins += scores > edge
+    return bins.astype(np.int64)
 
 
 def equal_mass_edges(labels: Labels, scores: NDArray[Any]) -> NDArray[Any]:

@@ -100,20 +100,22 @@ def read_labels(y_true: Any) -> Labels:
     if isinstance(y_true, SparseLabels):
         return y_true
     labels = np.asarray(y_true)
-    if labels.dtype == np.uint8 and all(labels[r].max(initial=0) <= 1 for r in row_blocks(labels)):
-        return labels.view(np.bool_)
+    if labels.dtype == np.uint8 and labels.ndim == 2:
+        blocks = row_blocks(labels, ROW_CELLS)
+        if all(labels[rows].max(initial=0) <= 1 for rows in blocks):
+            return labels.view(np.bool_)
     return labels if labels.dtype == np.bool_ else labels != 0
 
 
-def row_blocks(array: Any, cells: int = ROW_CELLS) -> list[slice]:
-    """Slices of rows that keep the work in memory small."""
+def row_blocks(array: Any, cells: int) -> list[slice]:
+    """Slices of rows with about so many cells, at least one row."""
     num_rows, num_columns = array.shape
     step = max(1, cells // max(num_columns, 1))
     return [slice(at, min(at + step, num_rows)) for at in range(0, num_rows, step)]
 
 
-def column_blocks(array: Any, cells: int = BLOCK_CELLS) -> list[slice]:
-    """Slices of columns that keep the work in memory small."""
+def column_blocks(array: Any, cells: int) -> list[slice]:
+    """Slices of columns with about so many cells, at least one column."""
     num_rows, num_columns = array.shape
     step = max(1, cells // max(num_rows, 1))
     return [slice(at, min(at + step, num_columns)) for at in range(0, num_columns, step)]
@@ -150,7 +152,7 @@ def over_rows(
     work: Callable[[NDArray[np.bool_], NDArray[Any]], Result],
     labels: Labels,
     scores: NDArray[Any],
-    cells: int = ROW_CELLS,
+    cells: int | None = None,
 ) -> Iterator[Result]:
     """Results of blocks of pictures, in their order: `work` gets labels and scores, in threads."""
 
@@ -159,7 +161,7 @@ def over_rows(
         release(labels, scores)
         return result
 
-    return in_threads(of_block, row_blocks(scores, cells))
+    return in_threads(of_block, row_blocks(scores, cells or ROW_CELLS))
 
 
 def dense(labels: Labels, rows: slice) -> NDArray[np.bool_]:
@@ -194,7 +196,7 @@ def map_tags(
         labels: (n, K).
         scores: (n, K) finite numbers.
     """
-    for columns in column_blocks(scores):
+    for columns in column_blocks(scores, BLOCK_CELLS):
         block, positives = transposed(scores, columns), positives_by_tag(labels, columns)
         release(labels, scores)
         pairs = [(column, positives.of(tag)) for tag, column in enumerate(block)]

@@ -91,6 +91,9 @@ def without_nan(value: Any) -> Any:
 
 def main(path: Path) -> None:
     """Write the figures of all variants."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
     warnings.simplefilter("ignore")
     golden = {}
     for variant in VARIANTS:
