@@ -13,7 +13,8 @@ from e6tag.tags import Relations, Tag, Vocabulary
 Csr = tuple[NDArray[np.int64], NDArray[np.int32]]
 """offsets (rows + 1,) and indices: row i has indices[offsets[i]:offsets[i + 1]]"""
 
-CHUNK_POSTS = 200_000
+CHUNK_POSTS = 50_000
+"""posts that are worked on at once; more are not faster, and need more memory"""
 
 
 def build_vocabulary(
