@@ -124,6 +124,7 @@ def write_plan(
         "shortfalls": nested(plan.shortfalls),
         "bounds": dict(plan.bounds),
         "fingerprint": files.sha256(out / "plan.parquet"),
+        "history": [],
     }
     files.write_json(out / "dataset.json", info)
     return read_plan(out)
