@@ -33,6 +33,7 @@ JOBS: dict[str, tuple[type[config.JobConfig], str]] = {
     "download": (config.DownloadConfig, "e6tag.acquisition:download"),
     "train": (config.TrainConfig, "e6tag.training:train"),
     "eval": (config.EvalConfig, "e6tag.evaluation:evaluate"),
+    "benchmark": (config.BenchmarkConfig, "e6tag.benchmarking:benchmark"),
     "tag": (config.TagConfig, "e6tag.tagger:tag"),
     "embed": (config.EmbedConfig, "e6tag.vectors:embed"),
     "search": (config.SearchConfig, "e6tag.vectors:search"),

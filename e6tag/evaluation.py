@@ -12,25 +12,25 @@ import json
 import logging
 import math
 import platform
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
-from e6tag import __version__, report, scoring
+from e6tag import __version__, foreign, foreign_model, report, scoring
+from e6tag.comparison import compare
 from e6tag.config import EvalConfig
-from e6tag.errors import ConfigError, DataError, RunError
+from e6tag.errors import DataError
 from e6tag.figures import FIGURES, as_text
 from e6tag.files import write_json, write_text
+from e6tag.fitting import facts
 from e6tag.inputs import Failures, emit
-from e6tag.predictions import SplitPredictions, predict_split
-from e6tag.runs import Run, write_thresholds
 from e6tag.scoring import Judgement, Scored
-from e6tag.shards import Dataset, label_matrix, open_dataset, read_stored
-from e6tag.tagger import Tagger
+from e6tag.shards import Dataset, read_stored
+from e6tag.spread import spread_table
+from e6tag.subjects import Subject, of_run
+from e6tag.verdict import Verdict, check_options, intervals_of, judge
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ FORMAT = 1
 NUM_GUESSES = 12
 """pictures in the report"""
 MAX_CREDITS_BYTES = 200_000
+ABOUT = ("backbone", "model_sha256", "trained_on_this_data")
 
 
 def evaluate(config: EvalConfig) -> int:
@@ -51,145 +52,61 @@ def evaluate(config: EvalConfig) -> int:
         DataError: the data is missing, damaged, or has other tags than the run.
         RunError: the run or its model is missing or broken.
     """
-    if config.min_positives < 1:
-        raise ConfigError(f"--min-positives must be 1 or more. Received: {config.min_positives}.")
-    tagger = Tagger.open(config.run, config.threads)
-    run = tagger.run
-    dataset = open_dataset(data_path(run, config.data))
-    columns = matching_columns(run, dataset)
-    tags, num_train = known_tags(run, dataset, columns)
+    check_options(config)
+    if config.compare:
+        return compare(config, open_subject)
     failures = Failures()
-    splits = {
-        split: score(predict_split(tagger, dataset, split, failures, config.quiet), columns)
-        for split in dict.fromkeys(["val", config.split])
-    }
-    held = splits[config.split]
-    judgement = scoring.judge(tags, num_train, splits["val"], held, config.min_positives)
-    summary = summarise(config, run, dataset, judgement, len(failures.lines))
-    guesses = choose_guesses(dataset, held, judgement, failures)
-    write_files(run, dataset, report.Evaluation(summary, judgement, held.calibration(), guesses))
+    subject = open_subject(config, failures)
+    verdict = judge(config, subject)
+    summary = summarise(config, subject, verdict, len(failures.lines))
+    guesses = choose_guesses(subject.dataset, verdict.held, verdict.judgement, failures)
+    write_files(subject, verdict, summary, guesses)
     as_json = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
     emit(as_json if config.json else as_text(summary))
-    log.info("\nreport: %s", run.path / "eval" / "report.html")
-    num_pictures = sum(len(scored.rows) for scored in splits.values()) + len(failures.lines)
-    return failures.exit_code(num_pictures)
+    log.info("\nreport: %s", subject.folder / "report.html")
+    num_pictures = sum(len(scored.rows) for scored in subject.splits.values())
+    return failures.exit_code(num_pictures + len(failures.lines))
 
 
-def data_path(run: Run, named: Path | None) -> Path:
-    """The data folder: the named one, else the one that the run was trained on.
-
-    Raises:
-        DataError: the run does not name one, or it is not there.
-    """
-    path = named or run.data_path
-    if path is None:
-        raise DataError(f"{run.path / 'run.json'} names no data. Name a folder with --data.")
-    if not path.is_dir():
-        raise DataError(f"there is no data folder {path}. Run download.py, or name it with --data.")
-    return path
-
-
-def matching_columns(run: Run, dataset: Dataset) -> NDArray[np.int64]:
-    """For each tag of the run, its column in the data: (K,).
+def open_subject(config: EvalConfig, failures: Failures) -> Subject:
+    """The run, scores or model that the options name, with what it says of the pictures.
 
     Raises:
-        DataError: one of them knows a tag that the other does not.
+        ConfigError, DataError, RunError: as `evaluate`.
     """
-    columns = [dataset.vocabulary.column(name) for name in run.vocabulary.names]
-    strangers = sorted(set(run.vocabulary.names) ^ set(dataset.vocabulary.names))
-    if strangers:
-        raise DataError(
-            f"{dataset.path / 'tags.csv'} and {run.path / 'tags.csv'} differ in {len(strangers)} "
-            f"tags, such as {strangers[0]!r}. Name the data the run was trained on with --data."
-        )
-    return np.array(columns, np.int64)
+    if config.predictions is not None:
+        return foreign.of_scores(config)
+    if config.onnx is not None:
+        return foreign_model.of_model(config, failures)
+    return of_run(config, failures)
 
 
-def score(predicted: SplitPredictions, columns: NDArray[np.int64]) -> Scored:
-    """Predictions with their labels in the run's columns."""
-    labels = label_matrix(predicted.rows["labels"], len(columns))[:, columns]
-    return Scored(predicted.rows, labels, predicted.probabilities)
-
-
-def trained_on(run: Run) -> dict[str, Any]:
-    """What the run says of its data; empty where it says nothing."""
-    data = run.info.get("data")
-    return data if isinstance(data, dict) else {}
-
-
-def known_tags(run: Run, dataset: Dataset, columns: NDArray[np.int64]) -> tuple[pd.DataFrame, int]:
-    """The run's tags (name, category, num_train), and how many pictures it was trained on.
-
-    Shares of the training pictures are the run's own record; without one, the data's.
-
-    Raises:
-        DataError: there is neither, so there is no prior to compare with.
-    """
-    categories = run.info.get("categories") or {}
-    counts, num_train = recorded_counts(run) or counted(dataset, columns)
-    tags = pd.DataFrame(
-        {
-            "name": run.vocabulary.names,
-            "category": [
-                str(categories.get(str(t.category), t.category)) for t in run.vocabulary.tags
-            ],
-            "num_train": counts,
-        }
-    )
-    return tags, num_train
-
-
-def recorded_counts(run: Run) -> tuple[NDArray[np.int64], int] | None:
-    """Training pictures of each tag and in all, as run.json has them; None where it has not."""
-    shares, num_train = run.info.get("training_shares"), trained_on(run).get("num_train")
-    if not shares or not num_train:
-        return None
-    try:
-        counts = np.rint(np.array(shares, float) * int(num_train)).astype(np.int64)
-    except (TypeError, ValueError) as problem:
-        raise RunError(
-            f"{run.path / 'run.json'} is damaged: training_shares ({problem})."
-        ) from None
-    if counts.shape != (len(run.vocabulary),):
-        raise RunError(f"{run.path / 'run.json'} is damaged: training_shares do not fit tags.csv.")
-    return counts, int(num_train)
-
-
-def counted(dataset: Dataset, columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Training pictures of each tag of the run and in all, as the data has them.
-
-    Raises:
-        DataError: it has none.
-    """
-    rows = dataset.split("train")
-    if rows.empty:
-        raise DataError(
-            f"{dataset.path} has no training pictures to take the tags' shares from. "
-            "Name the data the run was trained on with --data."
-        )
-    labels = label_matrix(rows["labels"], len(columns))
-    return labels.sum(axis=0, dtype=np.int64)[columns], len(rows)
+def spread_rows(held: Scored) -> list[dict[str, Any]]:
+    """What metrics.json says of the model's own doubt (`e6tag.spread`)."""
+    if held.uncertainty is None:
+        return []
+    table = spread_table(held.labels, held.probabilities, held.uncertainty)
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def summarise(
-    config: EvalConfig, run: Run, dataset: Dataset, judgement: Judgement, num_failed: int
+    config: EvalConfig, subject: Subject, verdict: Verdict, num_failed: int
 ) -> dict[str, Any]:
     """The content of metrics.json, without nan: undefined figures are None."""
+    judgement, dataset = verdict.judgement, subject.dataset
     model, prior = judgement.model, judgement.prior
     keys = [figure.key for figure in FIGURES]
-    fingerprint = dataset.info.get("fingerprint")
     positives = judgement.per_tag["positives"].sum() / len(judgement.per_tag)
     summary = {
         "format": FORMAT,
         "e6tag": __version__,
         "python": platform.python_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run": str(run.path),
-        "backbone": run.info["model"].get("backbone"),
-        "model_sha256": run.info["model"]["sha256"],
+        "run": subject.name,
+        **{key: subject.about[key] for key in ABOUT},
+        "notes": list(subject.notes),
         "data": str(dataset.path),
-        "data_fingerprint": fingerprint,
-        "trained_on_this_data": trained_on(run).get("fingerprint") == fingerprint,
+        "data_fingerprint": dataset.info.get("fingerprint"),
         "split": config.split,
         "num_pictures": model["num_pictures"],
         "num_failed": num_failed,
@@ -200,12 +117,22 @@ def summarise(
         "tags_per_picture": model["tags_per_picture"],
         "all_negative_accuracy": 1.0 - positives / model["num_pictures"],
         "model": {key: model[key] for key in keys},
+        "intervals": {key: list(ends) for key, ends in intervals_of(config, verdict).items()},
         "prior": {key: prior[key] for key in keys},
         "ratio": scoring.ratios(model, prior),
         "categories": scoring.by_category(judgement.per_tag, config.min_positives),
         "bands": scoring.by_frequency(judgement.per_tag, config.min_positives),
+        **fitted_facts(config, subject, verdict),
+        "spread": spread_rows(verdict.held),
     }
     return without_nan(summary)
+
+
+def fitted_facts(config: EvalConfig, subject: Subject, verdict: Verdict) -> dict[str, Any]:
+    """What was fitted on val; None where there was nothing to fit on."""
+    if verdict.fitted is None:
+        return {"thresholds": None, "calibration": None}
+    return facts(config, subject.tags["name"].tolist(), verdict.fitted, verdict.raw)
 
 
 def without_nan(value: Any) -> Any:
@@ -250,14 +177,16 @@ def read_credits(dataset: Dataset) -> str:
     return credits if isinstance(credits, str) else json.dumps(credits, indent=2)
 
 
-def write_files(run: Run, dataset: Dataset, evaluation: report.Evaluation) -> None:
+def write_files(
+    subject: Subject, verdict: Verdict, summary: Mapping[str, Any], guesses: Sequence[report.Guess]
+) -> None:
     """Write everything, once all of it is known; each file is finished or absent."""
-    judgement = evaluation.judgement
-    page = report.render(evaluation, run.info.get("config") or {}, read_credits(dataset))
+    judgement, folder = verdict.judgement, subject.folder
+    evaluation = report.Evaluation(summary, judgement, verdict.held.calibration(), guesses)
+    page = report.render(evaluation, subject.about["config"], read_credits(subject.dataset))
     table = judgement.per_tag.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    write_thresholds(
-        run.path / "thresholds.csv", run.vocabulary.names, judgement.thresholds.tolist()
-    )
-    write_text(run.path / "eval" / "per_tag.csv", table)
-    write_text(run.path / "eval" / "report.html", page)
-    write_json(run.path / "eval" / "metrics.json", evaluation.summary)
+    if subject.run is not None and verdict.fitted is not None:
+        verdict.fitted.write(subject.run)
+    write_text(folder / "per_tag.csv", table)
+    write_text(folder / "report.html", page)
+    write_json(folder / "metrics.json", dict(summary))

@@ -110,6 +110,11 @@ def format_value(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
+def format_interval(ends: Sequence[float] | None) -> str:
+    """Such as 0.61 to 0.67; empty where there is none."""
+    return "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+
 def format_ratio(value: float | None) -> str:
     """Such as 4.2x; empty where a ratio makes no sense."""
     return "" if value is None or not math.isfinite(value) else f"{value:.1f}x"
@@ -146,11 +151,12 @@ def group_cells(group: Mapping[str, Any]) -> list[str]:
 
 
 def headline_cells(summary: Mapping[str, Any]) -> Iterator[list[str]]:
-    """The headline figures as plain texts: label, model, prior only, ratio."""
+    """The headline figures as plain texts: label, model, its 95% interval, prior only, ratio."""
     for figure in FIGURES:
         yield [
             figure.label,
             format_value(summary["model"][figure.key]),
+            format_interval(summary.get("intervals", {}).get(figure.key)),
             format_value(summary["prior"][figure.key]),
             format_ratio(summary["ratio"].get(figure.key)),
         ]
@@ -163,8 +169,10 @@ def as_text(summary: Mapping[str, Any]) -> str:
         f"{summary['num_pictures']:,} pictures, {summary['num_tags']:,} tags.\n"
         f"Macro figures are over {summary['num_tags_scored']:,} tags; "
         f"{summary['num_tags_left_out']:,} with fewer than {summary['min_positives']:,} pictures "
-        "are left out.\n\n"
-        + text_table(["", "model", "prior only", "times"], headline_cells(summary))
+        "are left out.\n"
+        + "".join(f"{note}\n" for note in summary.get("notes", []))
+        + "\n"
+        + text_table(["", "model", "95% interval", "prior only", "times"], headline_cells(summary))
         + f"(always saying no has accuracy {format_value(summary['all_negative_accuracy'])})\n\n"
         + text_table(["category", *GROUP_HEADERS], map(group_cells, summary["categories"]))
         + "\n"

@@ -89,6 +89,11 @@ def check_numbers(options: PlanOptions) -> None:
         # Not value < smallest: nothing is less than a NaN.
         if value is not None and not value >= smallest:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: expected {smallest} or more.")
+    if options.budget is not None and options.extra_random > options.budget:
+        raise ConfigError(
+            f"--extra-random {options.extra_random} is more than --budget {options.budget}, "
+            "which counts all posts."
+        )
     if options.spare > MOST_SPARE:
         raise ConfigError(f"--spare {options.spare:g}: a share, {MOST_SPARE:g} at most.")
 

@@ -1,7 +1,7 @@
 """What a run says of the pictures of a split, kept in the run folder: it is computed once.
 
 eval/predictions-<split>.npz holds `key` (model and data), `rows` (n posts, each with the
-checksum of its picture) and `probabilities` (n, K).
+checksum of its picture), `probabilities` and `uncertainty` (n, K).
 """
 
 import logging
@@ -41,6 +41,8 @@ class SplitPredictions:
     """n rows of the manifest, in plan order"""
     probabilities: Floats
     """(n, K)"""
+    uncertainty: Floats
+    """(n, K), standard deviation of the latent logit; to three digits"""
 
 
 def predict_split(
@@ -64,7 +66,7 @@ def predict_split(
     rows = dataset.split(split)
     path = tagger.run.path / "eval" / f"predictions-{split}.npz"
     key, names = cache_key(tagger, dataset), row_names(rows)
-    probabilities = recall(path, key, names, len(tagger.run.vocabulary))
+    probabilities, uncertainty = recall(path, key, names, len(tagger.run.vocabulary))
     missing = np.flatnonzero(np.isnan(probabilities[:, 0]))
     if len(missing):
         try:
@@ -72,15 +74,18 @@ def predict_split(
                 squares = read_squares(tagger, dataset, rows.iloc[missing], failures, bar)
                 for batch, prediction in predict_stream(tagger, squares, BATCH_SIZE):
                     probabilities[missing[batch]] = prediction.probabilities
+                    uncertainty[missing[batch]] = prediction.uncertainty
         finally:
-            remember(path, key, names, probabilities)
+            remember(path, key, names, probabilities, uncertainty)
     done = np.isfinite(probabilities[:, 0])
     if not done.any():
         raise DataError(
             f"{dataset.path} has no picture of the {split} split that can be read. "
             "Run download.py again, or name another folder with --data."
         )
-    return SplitPredictions(rows[done].reset_index(drop=True), probabilities[done])
+    return SplitPredictions(
+        rows[done].reset_index(drop=True), probabilities[done], uncertainty[done].astype(np.float32)
+    )
 
 
 def read_squares(
@@ -110,31 +115,40 @@ def row_names(rows: pd.DataFrame) -> list[str]:
     ]
 
 
-def recall(path: Path, key: str, names: Sequence[str], num_tags: int) -> Floats:
-    """Probabilities (n, K) of the named rows as far as they are known; the others are nan."""
+def recall(
+    path: Path, key: str, names: Sequence[str], num_tags: int
+) -> tuple[Floats, NDArray[np.float16]]:
+    """Probabilities and uncertainty (n, K) of the named rows; nan where they are not known."""
     probabilities = np.full((len(names), num_tags), np.nan, np.float32)
+    uncertainty = np.full((len(names), num_tags), np.nan, np.float16)
     known = read_cache(path, key, num_tags, len(names))
     for position, name in enumerate(names):
         if name in known:
-            probabilities[position] = known[name]
-    return probabilities
+            probabilities[position], uncertainty[position] = known[name]
+    return probabilities, uncertainty
 
 
-def read_cache(path: Path, key: str, num_tags: int, num_rows: int) -> dict[str, Floats]:
-    """Row name -> (K,) probabilities; nothing where the file is absent, damaged or another's."""
+def read_cache(
+    path: Path, key: str, num_tags: int, num_rows: int
+) -> dict[str, tuple[Floats, NDArray[np.float16]]]:
+    """Row name -> probabilities and uncertainty (K,); nothing where the file is absent, damaged,
+    another's or an older one."""
     try:
-        check_size(path, num_rows * (4 * num_tags + BYTES_PER_ROW))
+        check_size(path, num_rows * (6 * num_tags + BYTES_PER_ROW))
         with np.load(path, allow_pickle=False) as cache:
-            names, values = cache["rows"], cache["probabilities"]
+            names, values, spread = (cache[n] for n in ("rows", "probabilities", "uncertainty"))
             if str(cache["key"]) != key:
                 return {}
     except FileNotFoundError:
         return {}
     except DAMAGE as problem:
-        log.warning("%s is damaged (%s): predicting again.", path, problem)
+        log.warning("%s cannot be used (%s): predicting again.", path, problem)
         return {}
-    fits = values.shape == (len(names), num_tags) and values.dtype == np.float32
-    return dict(zip(names.tolist(), values, strict=True)) if fits else {}
+    shape = (len(names), num_tags)
+    fits = values.shape == spread.shape == shape
+    if not fits or values.dtype != np.float32 or spread.dtype != np.float16:
+        return {}
+    return dict(zip(names.tolist(), zip(values, spread, strict=True), strict=True))
 
 
 def check_size(path: Path, max_bytes: int) -> None:
@@ -149,11 +163,23 @@ def check_size(path: Path, max_bytes: int) -> None:
         raise ValueError(f"{num_bytes} bytes unpacked, expected at most {max_bytes}")
 
 
-def remember(path: Path, key: str, names: Iterable[str], probabilities: Floats) -> None:
+def remember(
+    path: Path,
+    key: str,
+    names: Iterable[str],
+    probabilities: Floats,
+    uncertainty: NDArray[np.float16],
+) -> None:
     """Write the rows that are known, finished or absent."""
     done = np.isfinite(probabilities[:, 0])
     kept = [name for name, is_done in zip(names, done, strict=True) if is_done]
     if not kept:
         return
     with finished(path) as part, part.open("wb") as stream:
-        np.savez(stream, key=np.array(key), rows=np.array(kept), probabilities=probabilities[done])
+        np.savez(
+            stream,
+            key=np.array(key),
+            rows=np.array(kept),
+            probabilities=probabilities[done],
+            uncertainty=uncertainty[done],
+        )

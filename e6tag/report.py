@@ -19,7 +19,7 @@ NUM_EXTREMES = 12
 """tags in each of the tables of best and worst"""
 NUM_LISTED = 15
 """tags of one kind that are named under a picture"""
-HEADLINE_HEADERS = ("figure", "model", "prior only", "times")
+HEADLINE_HEADERS = ("figure", "model", "95% interval", "prior only", "times")
 GROUPS_CAPTION = "Means over the tags of each group; counted: those with enough pictures"
 MARKS = (("found", "✓ found"), ("wrong", "✗ not in its labels"), ("missed", "○ missed"))
 """kind of tag -> mark and words: never colour alone"""
@@ -126,12 +126,12 @@ def measured_on(summary: Mapping[str, Any]) -> str:
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
     """What makes the figures worth less than they seem."""
-    texts = []
+    texts = list(summary.get("notes", []))
     if summary["split"] == "train":
         texts.append("The model was trained on these pictures: nothing is said about new ones.")
     if summary["split"] == "val":
         texts.append("Thresholds were fitted on these pictures: F1 and accuracy are flattered.")
-    if not summary["trained_on_this_data"]:
+    if summary["trained_on_this_data"] is False:
         texts.append("The run was trained on other data, which may hold some of these pictures.")
     if summary["num_failed"]:
         texts.append(f"{summary['num_failed']:,} pictures could not be read and were skipped.")

@@ -2,7 +2,8 @@
 
 run.json         resolved config, code version, data fingerprint, preprocessing, metrics
 tags.csv         the vocabulary: row = output column
-thresholds.csv   name,threshold: one cut-off per tag
+thresholds.csv   name,threshold, ...: one cut-off per tag
+calibration.csv  name,slope,bias: from the model's probabilities to shares that come true
 model.onnx       input NHWC 0..255; outputs probabilities, vector, uncertainty
 model.keras      the same network, to train on with; nothing here reads it yet
 metrics.jsonl    one object per validation
@@ -14,7 +15,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ class Run:
     def model_path(self) -> Path:
         """The exported model."""
         return self.path / "model.onnx"
+
+    @property
+    def calibration_path(self) -> Path:
+        """Where `eval.py` keeps the calibration, if there is one."""
+        return self.path / "calibration.csv"
 
     @property
     def image_size(self) -> int:
@@ -132,20 +138,37 @@ def check_model(path: Path, model: dict[str, Any]) -> None:
         raise RunError(f"{path} is damaged: its SHA-256 is not run.json's. {TRAIN_HINT}")
 
 
-def write_thresholds(path: Path, names: Sequence[str], thresholds: Sequence[float]) -> None:
-    """Write thresholds.csv (name,threshold), finished or absent."""
+def write_thresholds(
+    path: Path,
+    names: Sequence[str],
+    thresholds: Sequence[float],
+    more: Mapping[str, Sequence[Any]] | None = None,
+) -> None:
+    """Write thresholds.csv (name,threshold and further columns), finished or absent.
+
+    `inf` stands for a tag that is never predicted; a further number that is nan stays empty.
+    """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "threshold"])
-    writer.writerows([n, f"{t:.6g}"] for n, t in zip(names, thresholds, strict=True))
+    further = dict(more or {})
+    writer.writerow(["name", "threshold", *further])
+    for name, threshold, *rest in zip(names, thresholds, *further.values(), strict=True):
+        writer.writerow([name, f"{threshold:.6g}", *map(as_cell, rest)])
     write_text(path, text.getvalue())
+
+
+def as_cell(value: Any) -> str:
+    """A number or word as CSV holds it."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)
 
 
 def read_thresholds(path: Path, vocabulary: Vocabulary) -> list[float]:
     """Cut-offs in column order.
 
     Raises:
-        RunError: the file does not give each tag of the vocabulary one finite number.
+        RunError: the file does not give each tag of the vocabulary one number (`inf` for never).
     """
     by_name: dict[str, float] = {}
     try:
@@ -157,6 +180,6 @@ def read_thresholds(path: Path, vocabulary: Vocabulary) -> list[float]:
             f"{path} is damaged: expected name,threshold for every tag ({problem}). "
             "Run eval.py to write it anew."
         ) from None
-    if not all(math.isfinite(threshold) for threshold in thresholds):
-        raise RunError(f"{path} is damaged: a threshold is not finite. Run eval.py again.")
+    if any(math.isnan(threshold) for threshold in thresholds):
+        raise RunError(f"{path} is damaged: a threshold is not a number. Run eval.py again.")
     return thresholds

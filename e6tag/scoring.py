@@ -6,7 +6,7 @@ the prior-only predictor, which gives each tag its share of the training picture
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e6tag import metrics
+from e6tag.calibration import Platt
 from e6tag.figures import FIGURES
 
 BAND_EDGES = (0, 1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
@@ -34,8 +35,16 @@ class Scored:
     """n rows of the manifest"""
     labels: NDArray[np.uint8]
     """(n, K), columns of the run"""
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.floating]
     """(n, K)"""
+    uncertainty: NDArray[np.float32] | None = None
+    """(n, K), standard deviation of the latent logit, where the model gives one"""
+
+    def calibrated(self, calibration: Platt | None) -> "Scored":
+        """The same with calibrated probabilities; itself where there is no calibration."""
+        if calibration is None:
+            return self
+        return replace(self, probabilities=calibration.apply(self.probabilities))
 
     def calibration(self) -> metrics.Calibration:
         """Stated and observed shares in bins of equal width, for a plot."""
@@ -55,12 +64,6 @@ class Judgement:
     """(K,)"""
 
 
-def fit_thresholds(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """Cut-offs (K,) as thresholds.csv will hold them, so that test.py cuts where this did."""
-    fitted = metrics.best_f1_thresholds(labels, probabilities)
-    return np.array([float(f"{threshold:.6g}") for threshold in fitted])
-
-
 def prior_thresholds(labels: NDArray[Any], shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Cut-offs (K,) for scores that are the tags' shares, a hair lower, for these tie exactly."""
     fitted = metrics.best_f1_thresholds(labels, metrics.prior_scores(shares, len(labels)))
@@ -68,22 +71,29 @@ def prior_thresholds(labels: NDArray[Any], shares: NDArray[np.float64]) -> NDArr
 
 
 def judge(
-    tags: pd.DataFrame, num_train: int, val: Scored, held: Scored, min_positives: int
+    tags: pd.DataFrame,
+    num_train: int,
+    val: Scored | None,
+    held: Scored,
+    thresholds: NDArray[np.float64],
+    min_positives: int,
 ) -> Judgement:
     """Measure the model and the prior-only predictor.
 
     Args:
         tags: K rows with name, category, and num_train: training pictures that have the tag.
         num_train: training pictures in all.
-        val: thresholds are fitted on these, and on nothing else.
+        val: the prior-only predictor's thresholds are fitted on these, and on nothing else; None
+            where there are none.
         held: figures are taken on these.
+        thresholds: (K,) the model's, fitted on val as well; nan where there is no val, and then
+            figures at thresholds are nan too.
         min_positives: rarer tags stay out of means over tags.
     """
     shares = tags["num_train"].to_numpy(float) / num_train
-    thresholds = fit_thresholds(val.labels, val.probabilities)
     model, of_tags, f1 = measure(held.labels, held.probabilities, thresholds, min_positives)
     prior_scores = metrics.prior_scores(shares, len(held.labels))
-    cuts = prior_thresholds(val.labels, shares)
+    cuts = thresholds if val is None else prior_thresholds(val.labels, shares)
     prior, prior_of_tags, _ = measure(held.labels, prior_scores, cuts, min_positives)
     per_tag = tags.assign(
         positives=of_tags.positives,
@@ -112,17 +122,35 @@ def measure(
         each tag; the F1 of each tag (K,).
     """
     tags = metrics.per_tag(y_true, y_score)
-    truth, predicted = y_true != 0, y_score >= thresholds
+    at_cuts, f1 = at_thresholds(y_true != 0, y_score, thresholds, tags, min_positives)
+    figures = metrics.evaluate(y_true, y_score, min_positives, tags) | at_cuts
+    if len(y_score) and not 0 <= np.min(y_score) <= np.max(y_score) <= 1:
+        figures |= {"brier": math.nan, "ece": math.nan}
+    return figures, tags, f1
+
+
+def at_thresholds(
+    truth: NDArray[np.bool_],
+    y_score: NDArray[Any],
+    thresholds: NDArray[Any],
+    tags: metrics.PerTag,
+    min_positives: int,
+) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """Figures of yes/no decisions, and the F1 of each tag (K,); nan without thresholds."""
+    if np.isnan(thresholds).all():
+        names = ("micro_f1", "macro_f1", "accuracy")
+        return dict.fromkeys(names, math.nan), np.full(len(thresholds), math.nan)
+    predicted = y_score >= thresholds
     hits = np.count_nonzero(truth & predicted, axis=0)
     guessed = np.count_nonzero(predicted, axis=0)
     f1 = f1_score(hits, guessed, tags.positives)
     scored = (tags.positives >= min_positives) & np.isfinite(tags.roc_auc)
-    figures = metrics.evaluate(y_true, y_score, min_positives, tags) | {
+    figures = {
         "micro_f1": float(f1_score(hits.sum(), guessed.sum(), tags.positives.sum())),
         "macro_f1": metrics.mean(f1[scored]),
         "accuracy": float(np.mean(truth == predicted)),
     }
-    return figures, tags, f1
+    return figures, f1
 
 
 def f1_score(hits: Any, guessed: Any, positives: Any) -> NDArray[np.float64]:

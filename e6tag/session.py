@@ -110,6 +110,8 @@ def write_run(session: Session) -> None:
     truth, scores = predict_split(learner, session.val, session.config.workers)
     session.dataset.vocabulary.write(run / "tags.csv")
     thresholds = metrics.best_f1_thresholds(truth, scores)
+    # A calibration of earlier weights would be wrong without a word.
+    (run / "calibration.csv").unlink(missing_ok=True)
     runs.write_thresholds(
         run / "thresholds.csv", session.dataset.vocabulary.names, thresholds.tolist()
     )

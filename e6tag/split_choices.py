@@ -49,7 +49,7 @@ def choose_splits(
     """
     rows = {name: np.flatnonzero(split == name) for name in SPLITS}
     parts = {name: take_labels(labels, rows[name]) for name in SPLITS}
-    extras = share_extras(parts, options.extra_random)
+    extras = share_extras(parts, options)
     budgets = share_budget(parts, extras, options)
     return {
         name: moved(choose_split(parts[name], number, budgets[name], extras[name], options), rows)
@@ -95,12 +95,17 @@ def moved(chosen: SplitChoice, rows: NDArray[np.int64]) -> SplitChoice:
     )
 
 
-def share_extras(parts: Mapping[str, Labels], num_train: int) -> dict[str, int]:
+def share_extras(parts: Mapping[str, Labels], options: PlanOptions) -> dict[str, int]:
     """Further random posts of each split: the same share of its posts as in train.
 
     Held-out posts need the same mixture: a threshold found without quiet pictures is too low.
+    A budget is for those of all splits.
     """
     most = max(len(parts["train"]), 1)
+    num_posts = sum(len(part) for part in parts.values())
+    num_train = options.extra_random
+    if options.budget is not None:
+        num_train = min(num_train, options.budget * most // max(num_posts, 1))
     return {name: min(num_train * len(part) // most, len(part)) for name, part in parts.items()}
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from e6tag import calibration
+from e6tag.calibration import Platt
 from e6tag.config import TagConfig
 from e6tag.errors import ConfigError, RunError
 from e6tag.heads import Head
@@ -84,7 +86,7 @@ def excluded(
 
 
 def choose(
-    probabilities: NDArray[np.float32], cutoffs: NDArray[np.float64], top: int
+    probabilities: NDArray[np.floating], cutoffs: NDArray[np.float64], top: int
 ) -> NDArray[np.intp]:
     """Columns of the tags to show: best first, equal ones in the vocabulary's order.
 
@@ -126,24 +128,32 @@ class Labeller:
     head: Head | None
     top: int
     uncertainty: bool
+    calibration: Platt | None = None
+    """of the run's own tags; cut-offs are for calibrated probabilities then"""
 
     @classmethod
     def open(cls, config: TagConfig, run: Run, head: Head | None) -> "Labeller":
         """What the options say of names, cut-offs and head."""
         vocabulary = run.vocabulary if head is None else head.vocabulary
+        platt = None if head is not None or config.raw else read_calibration(run)
         cutoffs = read_cutoffs(config.threshold, run, head, vocabulary)
+        if platt is not None and config.threshold == "per-tag":
+            cutoffs = platt.apply_to_thresholds(cutoffs)
         hidden, unmatched = excluded(vocabulary.names, config.exclude)
         for pattern in unmatched:
             log.warning("--exclude %s matches no tag.", pattern)
         names = [spell(name, config.spaces, config.escape) for name in vocabulary.names]
         shown = np.where(hidden, np.inf, cutoffs)
-        return cls(names, shown, head, config.top, config.uncertainty and head is None)
+        doubt = config.uncertainty and head is None
+        return cls(names, shown, head, config.top, doubt, platt)
 
     def scored(self, prediction: Prediction) -> Iterator[list[Scored]]:
         """The tags of each picture, best first."""
-        probabilities = prediction.probabilities
+        probabilities: NDArray[np.floating] = prediction.probabilities
         if self.head is not None:
             probabilities = self.head.probabilities(prediction.vectors)
+        elif self.calibration is not None:
+            probabilities = self.calibration.apply(probabilities)
         for row, values in enumerate(probabilities):
             columns = choose(values, self.cutoffs, self.top)
             sd = prediction.uncertainty[row] if self.uncertainty else None
@@ -155,6 +165,16 @@ class Labeller:
                 )
                 for column in columns
             ]
+
+
+def read_calibration(run: Run) -> Platt | None:
+    """The run's calibration; None where eval.py has not made one.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    path = run.calibration_path
+    return calibration.read(path, run.vocabulary.names) if path.exists() else None
 
 
 def read_cutoffs(

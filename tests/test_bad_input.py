@@ -433,6 +433,7 @@ def test_numbers_that_cannot_be_are_usage_errors(capsys, options, words):
 @pytest.mark.parametrize("kind", [kind for kind, _ in cli.JOBS.values()])
 def test_defaults_and_recipes_are_within_the_ranges(kind):
     needed = {"picture": Path("x"), "source": Path("x"), "name": "x", "paths": ()}
+    needed |= {"action": "make", "file": Path("x")}
     names = set(kind.__dataclass_fields__)
     check_ranges(kind(**{name: value for name, value in needed.items() if name in names}))
     if kind is config.TrainConfig:

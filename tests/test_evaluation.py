@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import re
 import tarfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from sklearn import metrics as oracle
 from tiny_run import IMAGE_SIZE, NAMES, TinyModel, make_data, make_run, rewrite_model
 
-from e6tag import scoring
+from e6tag import calibration, scoring
 from e6tag.config import EvalConfig
 from e6tag.errors import ConfigError, DataError, RunError
 from e6tag.evaluation import evaluate
@@ -61,7 +62,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path, TinyModel]:
 
 def measured(run: Path, **options: object) -> dict:
     """metrics.json after an evaluation that went well."""
-    options = {"min_positives": MIN_POSITIVES, "quiet": True} | options
+    options = {"min_positives": MIN_POSITIVES, "quiet": True, "calibrate": False} | options
     assert evaluate(EvalConfig(run=run, **options)) == 0
     return read_json(run / "eval" / "metrics.json", DataError, "")
 
@@ -295,7 +296,8 @@ def spoil(data: Path, split: str, position: int) -> int:
 def test_a_picture_that_cannot_be_read_is_named_counted_and_left_out(folders):
     run, data, model = folders
     post = spoil(data, "test", 3)
-    result = run_command([ROOT / "eval.py", "--run", run, "--min-positives", "12"], data)
+    command = [ROOT / "eval.py", "--run", run, "--min-positives", "12", "--no-calibrate"]
+    result = run_command(command, data)
     assert result.returncode == 1, result.stderr
     assert f"post {post}".encode() in result.stderr
     summary = read_json(run / "eval" / "metrics.json", DataError, "")
@@ -320,7 +322,10 @@ def test_the_table_shows_each_figure_beside_the_prior_row(folders, capsys):
     lines = capsys.readouterr().out.splitlines()
     line = next(line for line in lines if line.startswith("macro AP"))
     model, prior = summary["model"]["macro_ap"], summary["prior"]["macro_ap"]
-    assert line.split()[-3:] == [f"{model:.3f}", f"{prior:.3f}", f"{model / prior:.1f}x"]
+    low, high = summary["intervals"]["macro_ap"]
+    told = [f"{low:.3f}", "to", f"{high:.3f}", f"{prior:.3f}", f"{model / prior:.1f}x"]
+    assert line.split()[-6:] == [f"{model:.3f}", *told]
+    assert low < model < high
     assert "nan" not in "\n".join(lines)
 
 
@@ -414,3 +419,71 @@ def test_a_frequency_band_holds_the_counts_that_its_name_says(count):
     bounds = scoring.band_name(number).replace(",", "").replace(" or more", "–").split("–")
     low, high = int(bounds[0]), int(bounds[-1] or 10**9)
     assert low <= count <= high
+
+
+def tagged(run: Path, picture: Path, *options: str) -> dict[str, float]:
+    """What test.py says of a picture."""
+    command = [ROOT / "test.py", picture, "--run", run, "-k", "0", "--format", "json", *options]
+    done = run_command(command, run.parent)
+    assert done.returncode == 0, done.stderr
+    (told,) = json.loads(done.stdout)
+    return told["tags"]
+
+
+@pytest.fixture
+def picture(folders, tmp_path: Path) -> Path:
+    _, data, _ = folders
+    with tarfile.open(data / "shards" / "test-00000.tar") as tar:
+        member = next(member for member in tar if member.name.endswith(".jpg"))
+        (tmp_path / "picture.jpg").write_bytes(tar.extractfile(member).read())
+    return tmp_path / "picture.jpg"
+
+
+def test_test_py_shows_what_was_calibrated_and_cuts_where_eval_did(folders, picture):
+    run, _, _ = folders
+    measured(run, calibrate=True)
+    law = calibration.read(run / "calibration.csv", NAMES)
+    raw, shown = tagged(run, picture, "--raw"), tagged(run, picture)
+    expected = law.apply(np.array([raw[name] for name in NAMES]))
+    # What is printed has six digits, and a steep law makes much of the last.
+    assert [shown[name] for name in NAMES] == pytest.approx(expected.tolist(), abs=0.01)
+    assert np.abs(expected - np.array([raw[name] for name in NAMES])).max() > 0.05
+    passed = set(tagged(run, picture, "-t", "per-tag"))
+    assert passed == set(tagged(run, picture, "-t", "per-tag", "--raw"))
+    cuts = dict(zip(NAMES, thresholds_of(run), strict=True))
+    assert passed == {name for name in NAMES if raw[name] >= cuts[name]}
+    # Without it, an earlier one does not stay.
+    measured(run)
+    assert not (run / "calibration.csv").exists()
+
+
+def test_calibration_and_cut_offs_are_fitted_on_val_and_told(folders):
+    run, data, _ = folders
+    before = measured(run, calibrate=True, thresholds="per-category", threshold_rule="balanced")
+    fitted = (run / "calibration.csv").read_bytes()
+    relabel(data, "test", 97)
+    after = measured(run, calibrate=True, thresholds="per-category", threshold_rule="balanced")
+    assert (run / "calibration.csv").read_bytes() == fitted
+    assert before["calibration"]["after"] != after["calibration"]["after"]
+    assert after["thresholds"] == {
+        "fitted_on": "val", "shared": "per-category", "rule": "balanced", "withheld": [],
+    }  # fmt: skip
+    assert len(set(thresholds_of(run))) == 1
+    # The tiny model doubts all alike, of which nothing can be learnt.
+    assert after["spread"] == []
+
+
+def test_tags_that_cannot_keep_a_promise_are_withheld_listed_and_never_predicted(folders, picture):
+    run, _, _ = folders
+    summary = measured(run, target_precision=0.95, calibrate=True)
+    assert summary["thresholds"]["withheld"] == list(NAMES)
+    assert np.isinf(thresholds_of(run)).all()
+    assert tagged(run, picture, "-t", "per-tag") == {}
+    assert summary["model"]["accuracy"] == pytest.approx(summary["all_negative_accuracy"])
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, -1.0, math.nan])
+def test_promises_that_nobody_can_keep_are_refused(folders, target):
+    run, _, _ = folders
+    with pytest.raises(ConfigError, match="--target-precision"):
+        measured(run, target_precision=target)

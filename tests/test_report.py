@@ -16,6 +16,7 @@ from PIL import Image
 from e6tag import page, report, scoring
 from e6tag.figures import FIGURES, as_text, text_table
 from e6tag.images import BadPicture
+from e6tag.metrics import best_f1_thresholds
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -80,7 +81,8 @@ def evaluation() -> report.Evaluation:
     tags = pd.DataFrame(
         {"name": HOSTILE, "category": HOSTILE[0], "num_train": rng.integers(1, 5000, num_tags)}
     )
-    judgement = scoring.judge(tags, 10_000, val, held, 10)
+    cuts = best_f1_thresholds(val.labels, val.probabilities)
+    judgement = scoring.judge(tags, 10_000, val, held, cuts, 10)
     guesses = []
     for position in range(3):
         compared = report.compare(

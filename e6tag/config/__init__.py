@@ -6,7 +6,8 @@ The text under a field is its help.
 
 from e6tag.config.base import JobConfig
 from e6tag.config.download import DownloadConfig
-from e6tag.config.learning import EvalConfig, TrainConfig
+from e6tag.config.judging import BenchmarkConfig, EvalConfig
+from e6tag.config.learning import TrainConfig
 from e6tag.config.ranges import check_ranges
 from e6tag.config.using import (
     DemoConfig,
@@ -18,6 +19,7 @@ from e6tag.config.using import (
 )
 
 __all__ = [
+    "BenchmarkConfig",
     "DemoConfig",
     "DoctorConfig",
     "DownloadConfig",

@@ -1,4 +1,4 @@
-"""Options of the commands that make a model: train, eval."""
+"""Options of the command that makes a model: train."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,24 +84,3 @@ class TrainConfig(JobConfig):
     """print the final metrics as JSON on stdout"""
     seed: int = 0
     """fixes the initial weights, the order and the augmentation"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalConfig(JobConfig):
-    """Measure a run on held-out pictures, beside a predictor that only knows the tags' shares.
-
-    Example: python eval.py --run runs/demo
-    """
-
-    run: Path | None = None
-    """run folder (default: runs/default, else the demo's)"""
-    data: Path | None = None
-    """folder that download.py wrote (default: the one the run was trained on)"""
-    split: Literal["test", "val", "train"] = "test"
-    """pictures to measure on; thresholds are always fitted on val"""
-    min_positives: int = 10
-    """tags with fewer positives in the split are left out of macro figures (and counted)"""
-    threads: int = 0
-    """threads of the model; 0 for all cores"""
-    json: bool = False
-    """print the metrics as JSON on stdout"""

@@ -41,6 +41,8 @@ class TagConfig(JobConfig):
     """write spaces for underscores (kaomoji such as ^_^ keep theirs)"""
     escape: bool = False
     r"""write \( and \) for brackets, as caption files for image generators want"""
+    raw: bool = False
+    """print the model's own probabilities, not those that eval.py calibrated"""
     uncertainty: bool = False
     """with --format json and jsonl: the standard deviation of each tag's logit too"""
     batch_size: int = 16
