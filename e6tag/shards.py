@@ -135,13 +135,19 @@ def tar_members(content: mmap.mmap) -> Iterator[tuple[str, int, int]]:
         if len(header) < HEADER_BYTES:
             raise EOFError("it ends early")
         # POSIX 1003.1, ustar: all bytes added up, the sum's own eight taken for spaces.
-        if sum(header) - sum(header[148:156]) + 8 * ord(" ") != int(
-            header[148:156].rstrip(b"\0 "), 8
-        ):
+        if sum(header) - sum(header[148:156]) + 8 * ord(" ") != octal(header[148:156]):
             raise ValueError(f"no header at byte {start}")
-        size = int(header[124:136].rstrip(b"\0 "), 8)
+        size = octal(header[124:136])
         yield header[:100].rstrip(b"\0").decode(), start + HEADER_BYTES, size
         start += HEADER_BYTES + -(-size // HEADER_BYTES) * HEADER_BYTES
+
+
+def octal(field: bytes) -> int:
+    """A number of a tar header."""
+    digits = field.rstrip(b"\0 ")
+    if not digits.isdigit():
+        raise ValueError(f"{field!r} is not a number")
+    return int(digits, 8)
 
 
 def check_end(path: Path) -> None:
