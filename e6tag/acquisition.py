@@ -19,6 +19,9 @@ from e6tag.incoming import Incoming, ShardWork
 from e6tag.obtaining import Failed, Obtained, Obtainer, read_from, read_from_disk
 from e6tag.plan_report import estimate, plan_text
 from e6tag.progress import Progress
+from e6tag.purge import purge
+from e6tag.purged import finish_purge
+from e6tag.recall import recalled
 from e6tag.shards import write_manifest
 from e6tag.sites import open_site
 from e6tag.sites.base import PostFile
@@ -42,13 +45,16 @@ def download(config: DownloadConfig) -> int:
         FetchError: the site refuses us, or does not answer.
         DataError: exports or files of the folder that are not what they must be.
     """
+    if config.purge:
+        config = recalled(config)
     site = open_site(config.site, base_url=config.base_url, folder=config.folder)
     check_options(config, site)
     with files.locked(config.out):
         clear_leftovers(config.out)
         source = Source(config, site)
         try:
-            return acquire(source)
+            finish_purge(config.out)
+            return (purge if config.purge else acquire)(source)
         finally:
             source.close()
 

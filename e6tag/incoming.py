@@ -18,10 +18,12 @@ from e6tag import images
 from e6tag.errors import DataError
 from e6tag.images import BadPicture
 from e6tag.obtaining import Failed, Obtained
+from e6tag.purged import read_list
 from e6tag.shards import (
     EXAMPLES_PER_SHARD,
     Example,
     StoredExample,
+    drop_manifest,
     read_manifest,
     read_shard_index,
     read_stored,
@@ -46,11 +48,13 @@ class ShardWork:
     incoming: dict[int, Path] = field(default_factory=dict)
     """finished pictures that are not in it yet"""
     failed: dict[int, Failed] = field(default_factory=dict)
+    purged: dict[int, str] = field(default_factory=dict)
+    """posts that must not be fetched any more, and why"""
 
     @property
     def missing(self) -> list[Post]:
         """Posts that nothing is known of yet, in plan order."""
-        known = self.stored.keys() | self.incoming.keys() | self.failed.keys()
+        known = self.stored.keys() | self.incoming.keys() | self.failed.keys() | self.purged.keys()
         return [post for post in self.posts if post["post_id"] not in known]
 
     @property
@@ -80,13 +84,15 @@ class Incoming:
         """
         known = {} if retry_failed else {f.post_id: f for f in self.read_failures() if f.permanent}
         works, pictures = plan_shards(plan), self.list_pictures()
+        purged = read_list(self.out).causes
         for work in works:
             path = self.out / "shards" / work.name
             if path.exists():
                 work.stored = read_stored_examples(path, work.posts)
             self.find_incoming(work, pictures)
-            present = work.stored.keys() | work.incoming.keys()
             ids = [post["post_id"] for post in work.posts]
+            work.purged = {i: purged[i] for i in ids if i in purged}
+            present = work.stored.keys() | work.incoming.keys() | work.purged.keys()
             work.failed = {i: known[i] for i in ids if i in known and i not in present}
         return works
 
@@ -157,6 +163,9 @@ class Incoming:
     def finish_shard(self, work: ShardWork) -> None:
         """Write the shard of a work with nothing missing, then drop what it was made from."""
         if work.incoming:
+            if work.stored:
+                # Whatever stops us, a manifest that is there fits the shards.
+                drop_manifest(self.out)
             write_shard(self.out / "shards" / work.name, self.examples(work))
             work.stored = read_stored_examples(self.out / "shards" / work.name, work.posts)
         for path in work.incoming.values():

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e6tag.errors import DataError
-from e6tag.files import finished, read_json
+from e6tag.files import finished, read_json, sync_folder
 from e6tag.tables import MANIFEST_SCHEMA, REMEDY, read_table, write_table
 from e6tag.tags import Vocabulary
 
@@ -209,6 +209,14 @@ def read_stored(data_dir: Path, shard: str, offset: int, length: int) -> bytes:
 def write_manifest(data_dir: Path, manifest: pd.DataFrame) -> None:
     """Write manifest.parquet, finished or absent."""
     write_table(data_dir / "manifest.parquet", manifest, MANIFEST_SCHEMA)
+
+
+def drop_manifest(data_dir: Path) -> None:
+    """Remove manifest.parquet, durably: a shard that it describes is about to change."""
+    path = data_dir / "manifest.parquet"
+    if path.exists():
+        path.unlink()
+        sync_folder(data_dir)
 
 
 def read_manifest(data_dir: Path) -> pd.DataFrame:

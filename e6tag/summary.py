@@ -49,6 +49,8 @@ def outcomes(work: ShardWork) -> list[dict[str, Any]]:
             names = ("stored_width", "stored_height", "sha256", "variant")
             row |= {name: at.info[name] for name in names}
             row |= {"shard": work.name, "offset": at.offset, "length": at.length, "status": "ok"}
+        elif post_id in work.purged:
+            row |= {"status": "purged", "error": work.purged[post_id]}
         else:
             row |= {"status": "failed", "error": work.failed[post_id].reason}
         rows.append(row | {"post_id": post_id})
@@ -60,7 +62,7 @@ def summarise(
 ) -> dict[str, object]:
     """Figures of a finished run, as JSON holds them."""
     there = manifest[manifest["status"] == "ok"]
-    failed = manifest[manifest["status"] != "ok"]
+    failed = manifest[manifest["status"] == "failed"]
     return {
         "data": str(config.out),
         "planned": len(manifest),
@@ -69,6 +71,7 @@ def summarise(
         "stored_bytes": int(there["length"].sum()),
         "failed": len(failed),
         "causes": dict(Counter(failed["error"]).most_common()),
+        "purged": int((manifest["status"] == "purged").sum()),
         "fetched": fetched.num_pictures,
         "fetched_bytes": fetched.num_bytes,
         "seconds": round(fetched.seconds, 1),
@@ -100,6 +103,8 @@ def as_text(summary: dict[str, Any]) -> str:
         f"fetched   {summary['fetched']} pictures, {size(summary['fetched_bytes'])}, "
         f"in {summary['seconds']:.0f} s",
     ]
+    if summary["purged"]:
+        lines.append(f"purged    {summary['purged']} posts, which are not fetched again")
     if summary.get("unreadable"):
         lines.append(f"unusable  {summary['unreadable']} files of the folder, left out of the plan")
     lines += [
