@@ -27,6 +27,7 @@ from e6tag.sites import open_site
 from e6tag.sites.base import PostFile
 from e6tag.source import Source, check_options, pinned_plan
 from e6tag.summary import Fetched, as_text, manifest_of, summarise
+from e6tag.update import finish_update, report_update, update
 from e6tag.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def download(config: DownloadConfig) -> int:
         FetchError: the site refuses us, or does not answer.
         DataError: exports or files of the folder that are not what they must be.
     """
-    if config.purge:
+    if config.purge or config.update:
         config = recalled(config)
     site = open_site(config.site, base_url=config.base_url, folder=config.folder)
     check_options(config, site)
@@ -53,10 +54,25 @@ def download(config: DownloadConfig) -> int:
         clear_leftovers(config.out)
         source = Source(config, site)
         try:
-            finish_purge(config.out)
-            return (purge if config.purge else acquire)(source)
+            return go_on(source)
         finally:
             source.close()
+
+
+def go_on(source: Source) -> int:
+    """Finish what an earlier run began with the folder, then do what is asked for now."""
+    config = source.config
+    finish_update(config.out)
+    finish_purge(config.out)
+    if config.purge:
+        return purge(source)
+    if config.update:
+        source.changes = update(source)
+        if config.plan_only or not config.json:
+            report_update(source.changes, config.json)
+        if config.plan_only:
+            return 0
+    return acquire(source)
 
 
 def acquire(source: Source) -> int:
@@ -79,10 +95,12 @@ def acquire(source: Source) -> int:
     failures = [failure.message for work in works for failure in work.failed.values()]
     all_failures = [*source.failed, *failures]
     summary = summarise(plan, manifest, fetched, config) | {"unreadable": len(source.failed)}
+    summary |= {"update": source.changes} if source.changes else {}
     if not was_complete:
-        write_manifest(config.out, manifest)
-        incoming.clear(bool(failures))
         files.write_json(config.out / "download.json", summary | {"failures": all_failures})
+        incoming.clear(bool(failures))
+        # Last, for where it is all else is done.
+        write_manifest(config.out, manifest)
     return report(config, summary, all_failures)
 
 

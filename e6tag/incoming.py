@@ -188,12 +188,8 @@ class Incoming:
     def example(self, post: Post, jpeg: bytes, variant: str) -> Example:
         """A stored picture with its info: a pure function of the plan's row and the file."""
         width, height = images.picture_size(jpeg)
-        columns = [int(column) for column in post["labels"]]
         info = {
-            **{name: int(post[name]) for name in ("post_id", "group", "width", "height")},
-            **{name: str(post[name]) for name in ("md5", "rating", "split", "artists")},
-            "labels": columns,
-            "tags": [self.names[column] for column in columns],
+            **described(post, self.names),
             "variant": variant,
             "stored_width": width,
             "stored_height": height,
@@ -208,6 +204,22 @@ class Incoming:
         for folder in (*self.folder.glob("*/"), self.folder):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+
+def described(post: Post, names: Sequence[str]) -> dict[str, Any]:
+    """What the info of a stored picture has from its row of the plan.
+
+    Args:
+        post: the row.
+        names: of the columns of its labels.
+    """
+    columns = [int(column) for column in post["labels"]]
+    return {
+        **{name: int(post[name]) for name in ("post_id", "group", "width", "height")},
+        **{name: str(post[name]) for name in ("md5", "rating", "split", "artists")},
+        "labels": columns,
+        "tags": [names[column] for column in columns],
+    }
 
 
 def plan_shards(plan: pd.DataFrame) -> list[ShardWork]:

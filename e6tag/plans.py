@@ -22,7 +22,7 @@ from e6tag.planning import Plan
 from e6tag.shards import FORMAT
 from e6tag.sites.base import Collection, ExportFile, Site
 from e6tag.tables import PLAN_SCHEMA, read_table, write_table
-from e6tag.tags import Vocabulary
+from e6tag.tags import Relations, Vocabulary
 
 REMEDY = "Delete dataset.json there and run the same command again: nothing fetched is lost."
 STORED_OPTIONS = ("variant", "image_size", "jpeg_quality")
@@ -106,13 +106,11 @@ def write_plan(
     index: Mapping[str, ExportFile],
 ) -> PinnedPlan:
     """Write a plan's files, dataset.json last, and read them back."""
-    out, relations = config.out, collection.relations
+    out = config.out
     write_table(out / "plan.parquet", plan.table, PLAN_SCHEMA)
     write_reserve(out, plan.reserve)
     plan.vocabulary.write(out / "tags.csv")
-    write_pairs(out / "aliases.csv", relations.aliases.items())
-    implied = relations.implications.items()
-    write_pairs(out / "implications.csv", ((a, b) for a, others in implied for b in others))
+    write_relations(out, collection.relations)
     info = {
         "format": FORMAT,
         "e6tag": __version__,
@@ -150,6 +148,13 @@ def nested(shortfalls: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
         numbers = {name: int(row[name]) for name in ("wanted", "available", "reached")}
         short.setdefault(row["split"], {})[row["name"]] = numbers
     return short
+
+
+def write_relations(out: Path, relations: Relations) -> None:
+    """Write aliases.csv and implications.csv: what the labels are closed under."""
+    write_pairs(out / "aliases.csv", relations.aliases.items())
+    implied = relations.implications.items()
+    write_pairs(out / "implications.csv", ((a, b) for a, others in implied for b in others))
 
 
 def write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> None:

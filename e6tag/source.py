@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from e6tag import files
@@ -40,6 +41,8 @@ class Source:
     client: PoliteClient | None = None
     failed: Sequence[str] = ()
     """inputs of a folder that cannot be used"""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """what an update has found, as JSON holds it"""
     clock: float = field(default_factory=time.monotonic)
 
     @property

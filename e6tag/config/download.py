@@ -67,6 +67,8 @@ class DownloadConfig(JobConfig):
     """leave out posts whose shorter side is smaller, in pixels"""
     max_aspect: float = 4.0
     """leave out posts longer than this many times their width, either way"""
+    update: bool = False
+    """compare the data with today's exports; fetch what changed, rewrite only shards it touches"""
     purge: bool = False
     """remove from the data what today's exports say is deleted or no longer allowed"""
     plan_only: bool = False
