@@ -109,7 +109,11 @@ def purge_shard(path: Path, purged: Collection[int]) -> None:
 
 
 def replace_shard(path: Path, kept: Collection[StoredExample]) -> None:
-    """Rewrite a shard with these of its examples alone; without any there is no shard."""
+    """Rewrite a shard with these of its examples alone; without any there is no shard.
+
+    Its pictures' fingerprints go: a download makes those of the pictures that stay.
+    """
+    (path.parent.parent / "fingerprints" / f"{path.stem}.npy").unlink(missing_ok=True)
     if kept:
         write_shard(path, read_examples(path, kept))
     else:

@@ -53,6 +53,8 @@ class DownloadConfig(JobConfig):
     split: Literal["hash", "time", "artist", "stratified"] = "hash"
     """hash: stable for ever; time: the newest are held out; artist: artists never straddle;
     stratified: rare tags in the right shares"""
+    near_duplicates: bool = True
+    """leave held-out pictures out that look like a picture of another split"""
     variant: Literal["sample", "preview", "original"] = "sample"
     """which file of a post to fetch; the original where the site has no such file"""
     image_size: int = 320
