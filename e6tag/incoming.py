@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from e6tag import files, images, shards
+from e6tag import files, images
 from e6tag.errors import DataError
 from e6tag.images import BadPicture
 from e6tag.obtaining import Failed, Obtained
 from e6tag.purged import read_list
-from e6tag.shard_work import Post, ShardWork, no_pictures, read_stored
-from e6tag.shards import Example, drop_manifest, read_manifest, write_shard
+from e6tag.shard_work import Post, ShardWork, no_pictures, read_shard
+from e6tag.shards import Example, drop_manifest, read_manifest, read_stored, write_shard
 from e6tag.tags import Vocabulary
 
 
@@ -48,7 +48,7 @@ class Incoming:
         for work in works:
             path = self.out / "shards" / work.name
             if path.exists():
-                work.stored = read_stored(path, work.table)
+                work.stored = read_shard(path, work.table)
             self.find_incoming(work, pictures)
             ids = work.ids.tolist()
             work.purged = {i: purged[i] for i in ids if i in purged}
@@ -142,7 +142,7 @@ class Incoming:
         work.stored = work.stored[~np.isin(work.stored["post_id"], [*work.failed])]
         if work.num_present:
             write_shard(path, self.examples(work))
-            work.stored = read_stored(path, work.table)
+            work.stored = read_shard(path, work.table)
         elif path.exists():
             path.unlink()
             files.sync_folder(path.parent)
@@ -160,7 +160,7 @@ class Incoming:
             elif post_id in stored:
                 at = stored[post_id]
                 place = int(at["offset"]), int(at["length"])
-                jpeg = shards.read_stored(self.out, work.name, *place)
+                jpeg = read_stored(self.out, work.name, *place)
                 yield self.example(post, jpeg, at["variant"].decode())
 
     def example(self, post: Post, jpeg: bytes, variant: str) -> Example:

@@ -138,7 +138,7 @@ def free_names(split: str, taken: frozenset[str]) -> Iterator[str]:
         number += 1
 
 
-def read_stored(path: Path, table: pd.DataFrame) -> NDArray[np.void]:
+def read_shard(path: Path, table: pd.DataFrame) -> NDArray[np.void]:
     """What a shard holds: `STORED`.
 
     Args:

@@ -101,10 +101,13 @@ def command(out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "e6tag", "download", "--out", str(out), "--quiet", *more]
 
 
+OTHER = {"exports", "fingerprints", "log"}
+
+
 def contents(out: Path) -> dict[str, bytes]:
-    """Every file that a data folder is made of, besides the exports."""
+    """Every file that a data folder is made of, besides the exports and what can be made anew."""
     return {
         str(path.relative_to(out)): path.read_bytes()
         for path in sorted(out.rglob("*"))
-        if path.is_file() and path.name != ".lock" and "exports" not in path.parts
+        if path.is_file() and path.name != ".lock" and not OTHER.intersection(path.parts)
     }
