@@ -87,14 +87,12 @@ def most_alike(
         queries: their rows.
         others: rows of those to compare with.
     """
-    found = [np.zeros((0, 3)), *judged(prints, queries, others)]
-    pairs = np.concatenate(found)
-    # Equally similar ones: the smallest post id, so that the order of shards does not matter.
-    order = np.lexsort((pairs[:, 1], pairs[:, 2], pairs[:, 0]))
-    rows, first = np.unique(pairs[order, 0], return_index=True)
-    best = pairs[order[first], 1]
-    ids = prints.post_id
-    return dict(zip(ids[rows.astype(int)].tolist(), ids[best.astype(int)].tolist(), strict=True))
+    pairs = np.concatenate([np.zeros((0, 3)), *judged(prints, queries, others)])
+    query, other = (prints.post_id[pairs[:, column].astype(int)] for column in (0, 1))
+    # Of equally similar ones the smallest post id: where a picture is stored does not matter.
+    order = np.lexsort((other, pairs[:, 2], query))
+    post_ids, first = np.unique(query[order], return_index=True)
+    return dict(zip(post_ids.tolist(), other[order[first]].tolist(), strict=True))
 
 
 def judged(
