@@ -136,7 +136,7 @@ class Batches:
         """Examples from `start` on, in stored order and unchanged; unreadable ones left out."""
         rows = np.arange(start, min(start + self.batch_size, len(self)))
         good, pictures = self.readable(
-            rows, lambda row: images.letterbox(self.decoded(row), self.image_size)
+            rows, lambda row: images.read_square(self.stored(row), self.image_size)
         )
         empty = np.zeros((0, self.image_size, self.image_size, 3), np.uint8)
         return np.stack(pictures) if good else empty, self.label_rows(good)
@@ -158,14 +158,14 @@ class Batches:
         """Labels of these rows, as the model takes them."""
         return self.labels[np.array(rows, np.int64)].astype(np.float32)
 
-    def decoded(self, row: int) -> Image.Image:
-        """The stored picture of a row."""
+    def stored(self, row: int) -> bytes:
+        """The stored file of a row."""
         shard, offset, length = self.places[row]
-        return images.decode(shards.read_stored(self.dataset.path, shard, int(offset), int(length)))
+        return shards.read_stored(self.dataset.path, shard, int(offset), int(length))
 
     def augmented(self, row: int, epoch: int) -> NDArray[np.uint8]:
         """One training example; the randomness is a function of (seed, epoch, post)."""
-        image = self.decoded(row)
+        image = images.decode(self.stored(row))
         if self.augmentation is not None:
             rng = np.random.default_rng([self.seed, epoch, self.post_ids[row]])
             image = augment(image, self.augmentation, bool(self.flippable[row]), rng)

@@ -32,9 +32,11 @@ DAMAGE = (
 # Pillow complains of odd metadata; whether a picture can be used is decided here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# Pillow gives all memory back after each picture unless told to keep a few blocks (of 16 MB at
-# most): faulting it in again took a quarter of the time of decoding and storing.
-_imaging.set_blocks_max(16)
+# Pillow gives all memory back after each picture unless told to keep some (16 MB here).  In small
+# blocks, as large ones go back to the system whenever the next picture's size is another: faulting
+# memory in again took a quarter of the time of decoding and storing.
+_imaging.set_block_size(1 << 15)
+_imaging.set_blocks_max(512)
 
 TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -31,7 +31,7 @@ THROTTLES_TO_STOP = 12
 """Pauses that a host asked for, one after the other, that end a run."""
 GONE = frozenset({404, 410, 451})
 THROTTLED = frozenset({429, 503})
-TRANSIENT = frozenset({408, 421, 425, 500, 502, 504, *range(520, 531)})
+TRANSIENT = frozenset({202, 204, 408, 421, 425, 500, 502, 504, *range(520, 531)})
 LATER = "Run the same command again later; it resumes."
 
 
@@ -159,17 +159,18 @@ class PoliteClient:
         stated = response.headers.get("Content-Length", "")
         if stated.isdigit() and int(stated) > max_bytes:
             raise too_large(response.url, max_bytes)
-        body = bytearray()
+        pieces, num_bytes = [], 0
         deadline = time.monotonic() + self.limits.body_seconds
         for chunk in self.transport.chunks(response, decoded=True):
-            body += chunk
-            if len(body) > max_bytes:
+            pieces.append(chunk)
+            num_bytes += len(chunk)
+            if num_bytes > max_bytes:
                 raise too_large(response.url, max_bytes)
             if time.monotonic() > deadline:
                 raise Transient(f"{response.url}: not there after {self.limits.body_seconds} s")
             if self.pace.stopping.is_set():
                 raise Stopped
-        return bytes(body)
+        return b"".join(pieces)
 
     def slow_down(self, url: str, problem: Throttled, health: Health) -> None:
         """Pause all threads; a site that never stops asking for it ends the run."""

@@ -1,7 +1,7 @@
 """From bytes to pixels: the one preprocessing of download, training, tagging and search.
 
 First frame, 8 bits, colour profile to sRGB, transparency over white, EXIF orientation;
-then the longest side to N pixels (bicubic) and letterboxed to a square.
+then the longest side to N pixels (shrinking.py) and letterboxed to a square.
 """
 
 import io
@@ -23,6 +23,7 @@ from e6tag.colours import (
     upright,
 )
 from e6tag.errors import ConfigError, DataError, RunError
+from e6tag.shrinking import fitted_size, resize, shrink_while_decoding
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 """What is decoded; the others that Pillow knows include some that run programs."""
@@ -36,10 +37,6 @@ MAX_PIXELS = 89_478_485
 """Larger pictures are refused by their header (Pillow's own limit)."""
 
 
-DRAFT_GAP = 4
-"""How many times finer than needed JPEGs are decoded: differs by 1 level of 255 at most."""
-
-
 class BadPicture(DataError):
     """A picture that cannot be used; `reason` is one short word to count by.
 
@@ -51,29 +48,51 @@ class BadPicture(DataError):
         self.reason = reason
 
 
-def decode(content: bytes, max_pixels: int = MAX_PIXELS, enough_px: int = 0) -> Image.Image:
-    """Decode a picture to upright 8-bit sRGB over white.
+def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode a picture to upright 8-bit sRGB over white, at its full size.
 
     Args:
         content: a whole file: JPEG, PNG, GIF, WebP, BMP, TIFF or AVIF, told by its content.
         max_pixels: larger pictures are refused before they are decoded; at most `MAX_PIXELS`.
-        enough_px: large JPEGs may be decoded at 1/2, 1/4 or 1/8 of their size, four times
-            faster, while both sides keep this many pixels; 0 for full size.
 
     Raises:
         BadPicture: with the reason.
     """
     with open_picture(content, max_pixels) as image:
-        if enough_px:
-            image.draft(None, (enough_px, enough_px))
-        load(image)
-        orientation = read_orientation(image)
-        try:
-            colours, alpha = split_alpha(image)
-        except ValueError as problem:
-            raise BadPicture("unsupported", f"{problem} Save the picture with 8 bits.") from None
-        picture = over_white(to_srgb(colours, image.info.get("icc_profile")), alpha)
-    return upright(picture, orientation)
+        picture = plain_pixels(image)
+        return upright(picture, read_orientation(image))
+
+
+def decode_fitted(content: bytes, longest_side: int, enlarge: bool = True) -> Image.Image:
+    """Decode as `decode` does, and bring the longest side to N pixels: faster than one by one.
+
+    All of the file is read and checked nevertheless.
+
+    Args:
+        content: as for `decode`.
+        longest_side: N.
+        enlarge: whether pictures that are smaller become larger.
+
+    Raises:
+        BadPicture: with the reason.
+    """
+    with open_picture(content, MAX_PIXELS) as image:
+        if not enlarge and max(image.size) <= longest_side:
+            return upright(plain_pixels(image), read_orientation(image))
+        size = fitted_size(*image.size, longest_side)
+        box = shrink_while_decoding(image, size)
+        picture = resize(plain_pixels(image), size, box)
+        return upright(picture, read_orientation(image))
+
+
+def plain_pixels(image: Image.Image) -> Image.Image:
+    """Decode an opened file to 8-bit sRGB over white."""
+    load(image)
+    try:
+        colours, alpha = split_alpha(image)
+    except ValueError as problem:
+        raise BadPicture("unsupported", f"{problem} Save the picture with 8 bits.") from None
+    return over_white(to_srgb(colours, image.info.get("icc_profile")), alpha)
 
 
 def picture_size(content: bytes) -> tuple[int, int]:
@@ -152,12 +171,6 @@ def is_truncation(problem: Exception) -> bool:
     )
 
 
-def fitted_size(width: int, height: int, longest_side: int) -> tuple[int, int]:
-    """Size with the longest side at `longest_side` and the aspect kept; no side under 1."""
-    scale = longest_side / max(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
 def store(image: Image.Image, longest_side: int, quality: int) -> tuple[bytes, tuple[int, int]]:
     """The form that pictures are kept in: an RGB JPEG, made smaller where needed, never larger.
 
@@ -165,8 +178,7 @@ def store(image: Image.Image, longest_side: int, quality: int) -> tuple[bytes, t
         The JPEG file, and its (width, height) in pixels.
     """
     if max(image.size) > longest_side:
-        size = fitted_size(*image.size, longest_side)
-        image = image.resize(size, Image.Resampling.BICUBIC)
+        image = resize(image, fitted_size(*image.size, longest_side))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue(), image.size
@@ -178,9 +190,12 @@ def letterbox(image: Image.Image, size: int) -> NDArray[np.uint8]:
     Returns:
         (size, size, 3) uint8.
     """
-    width, height = fitted_size(*image.size, size)
-    if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return on_square(resize(image, fitted_size(*image.size, size)), size)
+
+
+def on_square(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """An RGB picture whose longest side is `size`, in the middle of a white square."""
+    width, height = image.size
     if width == height:
         return np.array(image)
     square = np.full((size, size, 3), BACKGROUND, np.uint8)
@@ -200,7 +215,7 @@ def read_square(source: bytes | Path, size: int) -> NDArray[np.uint8]:
         OSError: the path cannot be read.
     """
     if isinstance(source, bytes):
-        return letterbox(decode(source, enough_px=DRAFT_GAP * size), size)
+        return on_square(decode_fitted(source, size), size)
     try:
         return read_square(source.read_bytes(), size)
     except BadPicture as problem:

@@ -86,18 +86,18 @@ class Obtainer:
         """
         content = self.read(candidate, False)
         try:
-            picture = verified(content, candidate)
+            picture = verified(content, candidate, self.image_size)
         except BadPicture:
             if candidate.expected_hash is not None and has_expected_hash(content, candidate):
                 raise
             content = self.read(candidate, True)
-            picture = verified(content, candidate)
+            picture = verified(content, candidate, self.image_size)
         jpeg, _ = images.store(picture, self.image_size, self.jpeg_quality)
         return Obtained(post_id, candidate.variant, jpeg, len(content))
 
 
-def verified(content: bytes, candidate: Candidate) -> Image.Image:
-    """The decoded picture, if it is what the site says it is.
+def verified(content: bytes, candidate: Candidate, longest_side: int) -> Image.Image:
+    """The picture at the size it is kept in, if the file is what the site says it is.
 
     Raises:
         BadPicture: hash_mismatch, wrong_size, or why it cannot be decoded.
@@ -111,7 +111,7 @@ def verified(content: bytes, candidate: Candidate) -> Image.Image:
             f"({candidate.size_bytes} bytes).",
         )
     check_size(images.picture_size(content), candidate)
-    return images.decode(content)
+    return images.decode_fitted(content, longest_side, enlarge=False)
 
 
 def check_size(size: tuple[int, int], candidate: Candidate) -> None:

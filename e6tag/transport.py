@@ -2,21 +2,19 @@
 
 import ipaddress
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from requests.structures import CaseInsensitiveDict
 
+from e6tag.connections import Left, WatchedAdapter
 from e6tag.credentials import NOBODY, Credentials
 from e6tag.errors import FetchError
 
@@ -73,14 +71,12 @@ class Transport:
         self.base_host = urlsplit(base_url).hostname or ""
         self.session = requests.Session()
         self.session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "identity"})
-        # No password from ~/.netrc, no cookies: nothing that a redirect could carry away.
-        self.session.auth = unchanged
-        self.session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # A proxy is for the outside; asking the environment each time is slow besides.
         self.session.trust_env = is_public(self.base_host)
-        adapter = DeadlineAdapter(limits.header_seconds, pool_maxsize=connections + 1)
+        adapter = WatchedAdapter(limits.header_seconds, pool_maxsize=connections + 1)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
+        self.ways: dict[str, Mapping[str, Any]] = {}
 
     def open(
         self, url: str, headers: Mapping[str, str], before: Callable[[], None]
@@ -93,10 +89,11 @@ class Transport:
         """
         for hop in range(MAX_REDIRECTS + 1):
             self.check_target(url)
-            before()
             shown = self.credentials if not hop and self.credentials.fits(url) else NOBODY
             with hiding(shown):
-                response = self.send(shown.added_to(url), {**headers, **shown.headers})
+                response = self.send_afresh(
+                    shown.added_to(url), {**headers, **shown.headers}, before
+                )
             # What is said of an answer from here on must not tell what was shown for it.
             response.url = url
             if not response.is_redirect:
@@ -109,17 +106,42 @@ class Transport:
             url = following
         raise FileFailure("redirect", f"{url}: more than {MAX_REDIRECTS} redirects.")
 
+    def send_afresh(
+        self, url: str, headers: Mapping[str, str], before: Callable[[], None]
+    ) -> requests.Response:
+        """One GET; once more where it met an open connection that the server had closed."""
+        before()
+        try:
+            return self.send(url, headers)
+        except Left:
+            before()
+        try:
+            return self.send(url, headers)
+        except Left as problem:
+            raise Transient(f"{urlsplit(url).netloc}: {short(problem)}") from None
+
     def send(self, url: str, headers: Mapping[str, str]) -> requests.Response:
         """One GET, its body not read yet."""
         seconds = (self.limits.connect_seconds, self.limits.read_seconds)
         try:
-            return self.session.get(
-                url, headers=headers, stream=True, allow_redirects=False, timeout=seconds
-            )
+            request = bare_request(url, {**self.session.headers, **headers})
+            adapter = self.session.get_adapter(url)
+            return adapter.send(request, stream=True, timeout=seconds, **self.way_to(url))
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as problem:
             raise FileFailure("bad_address", f"{url}: {problem}.") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as problem:
-            raise Transient(f"{urlsplit(url).netloc}: {short(problem)}") from None
+            cause = innermost(problem)
+            if isinstance(cause, Left):
+                raise cause from None
+            raise Transient(f"{urlsplit(url).netloc}: {short(cause)}") from None
+
+    def way_to(self, url: str) -> Mapping[str, Any]:
+        """Proxy and certificates for a host, by the environment."""
+        host = urlsplit(url).netloc
+        if host not in self.ways:
+            found = self.session.merge_environment_settings(url, {}, True, None, None)
+            self.ways[host] = {name: found[name] for name in ("proxies", "verify", "cert")}
+        return self.ways[host]
 
     def check_target(self, url: str) -> None:
         """A public site must not make us ask the machines around us.
@@ -176,20 +198,30 @@ def hiding(credentials: Credentials) -> Iterator[None]:
         raise
 
 
-def unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Authentication by nothing."""
+def bare_request(url: str, headers: Mapping[str, Any]) -> requests.PreparedRequest:
+    """A GET without what a session adds: passwords from files, cookies, and half its time."""
+    request = requests.PreparedRequest()
+    request.prepare_method("GET")
+    request.prepare_url(url, None)
+    request.headers = CaseInsensitiveDict(headers)
     return request
 
 
-def short(problem: Exception) -> str:
-    """The innermost cause of a network error, in a few words."""
+def innermost(problem: BaseException) -> BaseException:
+    """What a network error was caused by."""
     while problem.__cause__ or problem.__context__ or problem.args[:1]:
         inner = problem.__cause__ or problem.__context__
         inner = inner or getattr(problem, "reason", None) or problem.args[0]
         if not isinstance(inner, Exception):
             break
         problem = inner
-    return f"{type(problem).__name__}: {problem}"[:200]
+    return problem
+
+
+def short(problem: BaseException) -> str:
+    """The innermost cause of a network error, in a few words."""
+    cause = innermost(problem)
+    return f"{type(cause).__name__}: {cause}"[:200]
 
 
 @lru_cache(maxsize=256)
@@ -201,76 +233,3 @@ def is_public(host: str) -> bool:
         # It cannot be asked directly either; behind a proxy this is usual.
         return True
     return all(ipaddress.ip_address(str(entry[4][0])).is_global for entry in found)
-
-
-class DeadlineAdapter(HTTPAdapter):
-    """Adapter whose connections are cut when an answer's header takes too long.
-
-    A socket's time-out starts anew with each byte, so a byte now and then would do for ever.
-    """
-
-    def __init__(self, header_seconds: float, **options: Any):
-        self.pools = deadline_pools(header_seconds)
-        super().__init__(**options)
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        """Pools of such connections, when asking directly."""
-        super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = self.pools
-
-    def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
-        """And when asking through a proxy."""
-        manager = super().proxy_manager_for(*arguments, **options)
-        manager.pool_classes_by_scheme = self.pools
-        return manager
-
-
-def deadline_pools(seconds: float) -> dict[str, Any]:
-    """Connection pools by scheme, whose connections have a deadline for the header."""
-
-    class Plain(HTTPConnection):
-        def getresponse(self) -> Any:
-            with deadline(self.sock, seconds):
-                return super().getresponse()
-
-    class Secure(HTTPSConnection):
-        def getresponse(self) -> Any:
-            with deadline(self.sock, seconds):
-                return super().getresponse()
-
-    class PlainPool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Plain
-
-    class SecurePool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = Secure
-
-    return {"http": PlainPool, "https": SecurePool}
-
-
-class deadline:
-    """Shut a socket down unless the block ends in time.
-
-    Raises:
-        TimeoutError: at the end of a block that took too long: the standard library takes an end
-            of file within a header for the header's end.
-    """
-
-    def __init__(self, connection: Any, seconds: float):
-        self.seconds = seconds
-        self.timer = threading.Timer(seconds, shut_down, (connection,))
-        self.timer.daemon = True
-
-    def __enter__(self) -> None:
-        self.start = time.monotonic()
-        self.timer.start()
-
-    def __exit__(self, *exception: object) -> None:
-        self.timer.cancel()
-        if time.monotonic() - self.start >= self.seconds:
-            raise TimeoutError(f"no whole header after {self.seconds:g} s")
-
-
-def shut_down(connection: Any) -> None:
-    """End both directions; whoever reads gets an end of file."""
-    with suppress(OSError, AttributeError):
-        connection.shutdown(socket.SHUT_RDWR)

@@ -1,10 +1,12 @@
 """A server of raw sockets: what each path answers is a function that writes any bytes at all."""
 
 import contextlib
+import os
 import socket
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -35,7 +37,8 @@ class Exchange:
     def reset(self) -> None:
         """End the connection with RST."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
+        # A plain close() would wait for the stream that reads requests.
+        os.close(self.connection.detach())
 
     def close(self) -> None:
         """End the connection with FIN."""
@@ -53,6 +56,8 @@ class FaultServer:
     answers: dict[str, Answer] = field(default_factory=dict)
     exchanges: list[Exchange] = field(default_factory=list)
     num_connections: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> "FaultServer":
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -86,11 +91,17 @@ class FaultServer:
                 while (line := stream.readline().strip()) != b"":
                     name, _, value = line.decode().partition(":")
                     headers[name.lower()] = value.strip()
-                count = 1 + self.times(path)
-                exchange = Exchange(connection, path, headers, count, time.monotonic())
-                self.exchanges.append(exchange)
-                self.answers[path](exchange)
+                with self.lock:
+                    self.counts[path] += 1
+                    count = self.counts[path]
+                    exchange = Exchange(connection, path, headers, count, time.monotonic())
+                    self.exchanges.append(exchange)
+                self.respond(exchange)
+
+    def respond(self, exchange: Exchange) -> None:
+        """Answer as `answers` says."""
+        self.answers[exchange.path](exchange)
 
     def times(self, path: str) -> int:
         """How often a path was asked for."""
-        return sum(exchange.path == path for exchange in self.exchanges)
+        return self.counts[path]

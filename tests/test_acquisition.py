@@ -105,7 +105,7 @@ def test_every_picture_is_there_as_the_preprocessing_makes_it(booru_folder, clea
         assert hashlib.sha256(jpeg).hexdigest() == row.sha256
         kind, ext = ("", "png") if row.variant == "original" else ("sample", "jpg")
         source = original(booru_folder, row.md5, kind, ext).read_bytes()
-        expected, size = images.store(images.decode(source), 64, 92)
+        expected, size = images.store(images.decode_fitted(source, 64, enlarge=False), 64, 92)
         assert jpeg == expected
         assert size == (row.stored_width, row.stored_height)
     assert (data.manifest["variant"] == "sample").sum() == LARGE
@@ -478,7 +478,8 @@ def test_a_folder_takes_the_same_path(tmp_path, capsys, caplog):
     assert data.manifest["error"].value_counts().to_dict() == {"": 38, "truncated": 1}
     for row in rows.itertuples():
         jpeg = shards.read_stored(out, row.shard, row.offset, row.length)
-        expected, _ = images.store(images.decode(Path(row.location).read_bytes()), 320, 92)
+        content = Path(row.location).read_bytes()
+        expected, _ = images.store(images.decode_fitted(content, 320, enlarge=False), 320, 92)
         assert jpeg == expected
         tags = {data.vocabulary.names[column] for column in row.labels}
         number = int(Path(row.location).stem)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageDraw
 
 from e6tag import images
 from e6tag.errors import ConfigError, RunError
@@ -340,12 +340,89 @@ def test_paths_and_bytes_give_the_same_square(tmp_path):
         images.read_square(tmp_path / "missing.png", 32)
 
 
-def test_quick_decoding_of_large_jpegs_changes_a_level_at_most():
-    noise = Image.effect_noise((260, 200), 60).resize((2600, 2000), Image.Resampling.BICUBIC)
-    content = save(noise.convert("RGB"), "JPEG", quality=90)
-    exact = images.letterbox(images.decode(content), 96).astype(int)
-    assert images.decode(content, enough_px=384).size == (650, 500)
-    assert np.abs(images.read_square(content, 96) - exact).max() <= 1
+def drawing(width, height):
+    """Large areas, hard edges and grain, as pictures have them."""
+    image = gradient(width, height)
+    pen = ImageDraw.Draw(image)
+    for i in range(9):
+        x, y = width * i // 9, height * (i * 5 % 9) // 9
+        pen.ellipse((x, y, x + width // 5, y + height // 4), fill=(25 * i, 250 - 20 * i, 90))
+        pen.line((x, 0, width - x, height), "black", max(2, width // 200))
+    grain = np.random.default_rng(0).normal(0, 2, (height, width, 1))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
+
+
+def decibels(one, other):
+    """PSNR of two arrays of pixels."""
+    return 10 * np.log10(255**2 / (np.square(np.asarray(one, float) - other).mean() + 1e-9))
+
+
+ODD_SIZES = [(850, 1275), (851, 1275), (1275, 851), (2607, 1009), (333, 2999)]
+
+
+@pytest.mark.parametrize("size", ODD_SIZES)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_shrinking_in_two_steps_is_close_to_bicubic_alone(kind, size):
+    content = save(drawing(*size), kind, **({"quality": 90} if kind == "JPEG" else {}))
+    with Image.open(io.BytesIO(content)) as image:
+        full = image.convert("RGB")
+    scale = 320 / max(size)
+    small = tuple(max(1, round(side * scale)) for side in size)
+    bicubic = np.asarray(full.resize(small, Image.Resampling.BICUBIC), float)
+    found = np.asarray(images.decode_fitted(content, 320))
+    assert found.shape == bicubic.shape
+    assert decibels(found, bicubic) > 37 and np.abs(found - bicubic).mean() < 1.5
+    # Nothing is moved: whole factors need not divide the size.
+    shifts = [decibels(np.roll(found, step, axis), bicubic) for step in (-1, 1) for axis in (0, 1)]
+    assert max(shifts) < decibels(found, bicubic) - 6
+
+
+@pytest.mark.parametrize("size", [*ODD_SIZES, (700, 500), (321, 100), (64, 48)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_what_is_stored_and_what_is_tagged_are_the_same_pixels(kind, size):
+    content = save(drawing(*size), kind)
+    kept = images.decode_fitted(content, 320, enlarge=False)
+    assert max(kept.size) == min(320, max(size))
+    assert np.array_equal(images.letterbox(kept, 320), images.read_square(content, 320))
+    # Storing changes nothing but what JPEG does.
+    jpeg, stored_size = images.store(kept, 320, 92)
+    assert stored_size == kept.size
+    expected = io.BytesIO()
+    kept.save(expected, "JPEG", quality=92)
+    assert jpeg == expected.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_jpegs_are_the_same_picture_when_decoded_small(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = save(drawing(1001, 751), "JPEG", quality=95, exif=exif)
+    exact = np.asarray(images.letterbox(images.decode(content), 100), float)
+    assert decibels(images.read_square(content, 100), exact) > 36
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_other_kinds_of_jpeg_are_decoded_small_too(mode):
+    content = save(drawing(1000, 750).convert(mode), "JPEG", quality=95)
+    exact = np.asarray(images.letterbox(images.decode(content), 100), float)
+    assert decibels(images.read_square(content, 100), exact) > 36
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}])
+@pytest.mark.parametrize("longest_side", [600, 320, 100, 20])
+def test_truncated_jpegs_are_refused_when_decoded_small(longest_side, options):
+    content = save(drawing(1200, 900), "JPEG", quality=85, **options)
+    for length in (len(content) // 3, len(content) * 9 // 10, len(content) - 50, len(content) - 3):
+        with pytest.raises(images.BadPicture) as caught:
+            images.decode_fitted(content[:length], longest_side)
+        assert caught.value.reason in ("truncated", "damaged")
+    # Without its last two bytes nothing of the picture is missing: it may be taken, then whole.
+    try:
+        found = images.decode_fitted(content[:-2], longest_side)
+    except images.BadPicture as problem:
+        assert problem.reason == "truncated"
+    else:
+        assert np.array_equal(found, images.decode_fitted(content, longest_side))
 
 
 @settings(max_examples=300, deadline=None)

@@ -79,7 +79,7 @@ class Canvas:
         Raises:
             BadPicture: it cannot be decoded.
         """
-        square = images.letterbox(images.decode(content), side)
+        square = images.read_square(content, side)
         self.image.paste(Image.fromarray(square), (x, y))
         self.pen.rectangle([x - 1, y - 1, x + side, y + side], outline=LINE)
 
