@@ -7,9 +7,9 @@ its best settings, without and with its own MD5 check.  CPU time is user + syste
 process tree, its start included; the start alone is measured on eight tiny pictures and shown.
 
 img2dataset goes into an environment of its own:
-    python -m venv /tmp/img2dataset && /tmp/img2dataset/bin/pip install img2dataset==1.47.0
-Usage: python benchmarks/fetch_throughput.py --img2dataset /tmp/img2dataset/bin/img2dataset
-           [--set photos|mixed] [--num 2000] [--runs 3] [--folder /tmp/e6tag-bench] [--tune]
+    python -m venv RIVAL && RIVAL/bin/pip install img2dataset==1.47.0
+Usage: python benchmarks/fetch_throughput.py --img2dataset RIVAL/bin/img2dataset
+           [--set photos|mixed] [--num 2000] [--runs 3] [--folder DIR] [--tune]
 """
 
 import argparse
@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -147,7 +148,7 @@ def main() -> None:
     parser.add_argument("--set", default="photos", choices=["photos", "mixed"])
     parser.add_argument("--num", type=int, default=2000)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/e6tag-bench"))
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "e6tag-bench")
     parser.add_argument("--work", type=Path, default=Path("/dev/shm/e6tag-bench"))
     parser.add_argument("--connections", type=int, default=2)
     parser.add_argument("--pace", default="1x16", help="img2dataset's processes x threads")

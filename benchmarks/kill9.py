@@ -5,7 +5,7 @@ again until it has been killed `--kills` times, each run started by the same com
 against a server that fails a fifth of all requests in random ways.  Shards, manifest and plan of
 all three must have the same bytes.  Meanwhile the memory of the first run is looked at.
 
-Usage: python benchmarks/kill9.py [--num 20000] [--kills 100] [--seed 0] [--folder /tmp/e6tag-bench]
+Usage: python benchmarks/kill9.py [--num 20000] [--kills 100] [--seed 0] [--folder DIR]
 """
 
 import argparse
@@ -16,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--mean-seconds", type=float, default=3.0, help="of life before a kill")
     parser.add_argument("--rate", type=float, default=1e6)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/e6tag-bench"))
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "e6tag-bench")
     options = parser.parse_args()
     name = f"tiny-{options.num}"
     booru, work = options.folder / name, options.folder / f"{name}-work"

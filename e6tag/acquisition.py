@@ -18,8 +18,9 @@ from e6tag.errors import INPUTS_FAILED
 from e6tag.incoming import Incoming, ShardWork
 from e6tag.obtaining import Failed, Obtained, Obtainer, read_from, read_from_disk
 from e6tag.plan_report import estimate, plan_text
+from e6tag.plans import PinnedPlan
 from e6tag.progress import Progress
-from e6tag.shards import write_manifest
+from e6tag.shards import read_manifest, write_manifest
 from e6tag.sites import open_site
 from e6tag.sites.base import PostFile
 from e6tag.source import Source, check_options, pinned_plan
@@ -63,7 +64,7 @@ def acquire(source: Source) -> int:
         figures = estimate(plan, works, source.site, config) | {"unreadable": len(source.failed)}
         return report(config, figures, source.failed, plan_text)
     fetched = Fetched()
-    was_complete = incoming.is_complete(works)
+    was_complete = incoming.is_complete(works) and is_told(config.out, plan, works)
     if was_complete:
         log.info("%s is complete; nothing is fetched.", config.out)
     else:
@@ -74,10 +75,21 @@ def acquire(source: Source) -> int:
     all_failures = [*source.failed, *failures]
     summary = summarise(plan, manifest, fetched, config) | {"unreadable": len(source.failed)}
     if not was_complete:
-        write_manifest(config.out, manifest)
+        # The manifest comes last: what is complete is told by it.
         incoming.clear(bool(failures))
         files.write_json(config.out / "download.json", summary | {"failures": all_failures})
+        write_manifest(config.out, manifest)
     return report(config, summary, all_failures)
+
+
+def is_told(out: Path, plan: PinnedPlan, works: Sequence[ShardWork]) -> bool:
+    """Whether the manifest says what the shards hold.
+
+    A run that retried failures and was killed before its end leaves that of the run before.
+    """
+    columns = ["post_id", "shard", "offset", "length", "sha256", "status", "error"]
+    told, found = read_manifest(out)[columns], manifest_of(plan.table, works)[columns]
+    return bool((told.to_numpy() == found.to_numpy()).all()) if len(told) == len(found) else False
 
 
 def fetch_pictures(source: Source, incoming: Incoming, works: Sequence[ShardWork]) -> Fetched:

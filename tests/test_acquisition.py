@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flaky_server import FlakyServer, from_server
 from PIL import Image
 
 from e6tag import acquisition, fetch, images, shards
@@ -227,6 +228,40 @@ def test_failures_are_counted_named_and_left_out(
     assert shard_bytes(out) == shard_bytes(clean)
     assert (out / "manifest.parquet").read_bytes() == (clean / "manifest.parquet").read_bytes()
     assert not (out / "incoming").exists()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_server_that_fails_a_fifth_of_all_requests_changes_nothing(
+    booru, clean, tmp_path, monkeypatch, seed
+):
+    monkeypatch.setattr("e6tag.fetch.backoff_seconds", lambda failures, first: 0.001)
+    server = FlakyServer(from_server(booru.url, lambda: server.url), share=0.2, seed=seed)
+    with server:
+        # Five failures in a row of one file are left to the next run of the same command.
+        codes = [acquisition.download(options(server, tmp_path))]
+        while codes[-1] != 0 and len(codes) < 4:
+            codes.append(acquisition.download(options(server, tmp_path)))
+    assert codes[-1] == 0
+    assert sum(server.faults.values()) > 9 and len(server.faults) > 5
+    assert shard_bytes(tmp_path) == shard_bytes(clean)
+    assert (tmp_path / "manifest.parquet").read_bytes() == (clean / "manifest.parquet").read_bytes()
+
+
+def test_a_manifest_that_a_crash_left_behind_is_not_believed(broken, clean, booru_folder, tmp_path):
+    folder, _ = broken
+    out = tmp_path / "data"
+    with Booru(folder, requests_per_second=2000) as booru:
+        assert acquisition.download(options(booru, out)) == 1
+        before = (out / "manifest.parquet").read_bytes()
+        repair(folder, booru_folder)
+        assert acquisition.download(options(booru, out, retry_failed=True)) == 0
+        # As it would be, had the run been killed between its last shard and its manifest.
+        (out / "manifest.parquet").write_bytes(before)
+        num_requests = len(booru.log)
+        assert acquisition.download(options(booru, out)) == 0
+        assert len(booru.log) == num_requests
+    assert (out / "manifest.parquet").read_bytes() == (clean / "manifest.parquet").read_bytes()
+    assert json.loads((out / "download.json").read_text())["failed"] == 0
 
 
 def test_the_original_stands_in_for_a_missing_sample(broken, clean, booru_folder, tmp_path):
