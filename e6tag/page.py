@@ -52,7 +52,8 @@ dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .
 dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--card);
   padding: .8rem; border-radius: .4rem; font-size: .85rem; }
-@media (max-width: 34rem) { th, td { padding: .4rem .3rem; } table { font-size: .9rem; } }
+@media (max-width: 34rem) { th, td { padding: .4rem .2rem; } table { font-size: .82rem; }
+  th:first-child { min-width: 5rem; } }
 @media print { .scroll { overflow: visible; } }
 """
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
