@@ -100,11 +100,18 @@ def read_labels(y_true: Any) -> Labels:
     if isinstance(y_true, SparseLabels):
         return y_true
     labels = np.asarray(y_true)
-    if labels.dtype == np.uint8 and labels.ndim == 2:
-        blocks = row_blocks(labels, ROW_CELLS)
-        if all(labels[rows].max(initial=0) <= 1 for rows in blocks):
-            return labels.view(np.bool_)
+    if labels.dtype == np.uint8 and labels.ndim == 2 and is_binary(labels):
+        return labels.view(np.bool_)
     return labels if labels.dtype == np.bool_ else labels != 0
+
+
+def is_binary(labels: NDArray[np.uint8]) -> bool:
+    """Whether bytes are all 0 or 1."""
+    for rows in row_blocks(labels, BLOCK_CELLS):
+        if labels[rows].max(initial=0) > 1:
+            return False
+        release(labels)
+    return True
 
 
 def row_blocks(array: Any, cells: int) -> list[slice]:
@@ -173,16 +180,26 @@ def positives_by_tag(labels: Labels, columns: slice) -> ByTag:
     """The pictures of the tags of some columns."""
     if isinstance(labels, SparseLabels):
         return labels.by_tag(columns)
-    rows, tags = np.nonzero(labels[:, columns])
-    return group(rows, tags, columns.stop - columns.start)
+    rows, tags = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for span in row_blocks(labels, BLOCK_CELLS):
+        of_span, numbers = np.nonzero(labels[span, columns])
+        rows.append(of_span + span.start)
+        tags.append(numbers)
+        release(labels)
+    return group(np.concatenate(rows), np.concatenate(tags), columns.stop - columns.start)
 
 
 def transposed(scores: NDArray[Any], columns: slice) -> NDArray[Any]:
-    """Some columns as rows, (K, n), copied."""
+    """Some columns as rows, (K, n), copied.
+
+    The system maps whole neighbourhoods of what is read: they are given back on the way.
+    """
     block = np.empty((columns.stop - columns.start, len(scores)), scores.dtype)
-    for start in range(0, len(scores), TILE_ROWS):
-        rows = slice(start, start + TILE_ROWS)
-        block[:, rows] = scores[rows, columns].T
+    for span in row_blocks(scores, BLOCK_CELLS):
+        for start in range(span.start, span.stop, TILE_ROWS):
+            rows = slice(start, min(start + TILE_ROWS, span.stop))
+            block[:, rows] = scores[rows, columns].T
+        release(scores)
     return block
 
 
@@ -198,7 +215,6 @@ def map_tags(
     """
     for columns in column_blocks(scores, BLOCK_CELLS):
         block, positives = transposed(scores, columns), positives_by_tag(labels, columns)
-        release(labels, scores)
         pairs = [(column, positives.of(tag)) for tag, column in enumerate(block)]
         yield from in_threads(lambda pair: work(rank(*pair)), pairs)
 
