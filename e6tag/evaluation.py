@@ -95,7 +95,7 @@ def summarise(
     """The content of metrics.json, without nan: undefined figures are None."""
     judgement, dataset = verdict.judgement, subject.dataset
     model, prior = judgement.model, judgement.prior
-    keys = [figure.key for figure in FIGURES]
+    keys, intervals = [figure.key for figure in FIGURES], intervals_of(config, verdict)
     positives = judgement.per_tag["positives"].sum() / len(judgement.per_tag)
     summary = {
         "format": FORMAT,
@@ -117,9 +117,10 @@ def summarise(
         "tags_per_picture": model["tags_per_picture"],
         "all_negative_accuracy": 1.0 - positives / model["num_pictures"],
         "model": {key: model[key] for key in keys},
-        "intervals": {key: list(ends) for key, ends in intervals_of(config, verdict).items()},
+        "intervals": {key: list(ends) for key, ends in intervals.model.items()},
         "prior": {key: prior[key] for key in keys},
         "ratio": scoring.ratios(model, prior),
+        "over_prior": {key: list(ends) for key, ends in intervals.over_prior.items()},
         "categories": scoring.by_category(judgement.per_tag, config.min_positives),
         "bands": scoring.by_frequency(judgement.per_tag, config.min_positives),
         **fitted_facts(config, subject, verdict),

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e6tag.ranking import Curve, best_threshold, ranking_curve
+from e6tag.tag_rankings import map_tags, micro_curve
 
 Rule = Literal["f1", "balanced"]
 Floats = NDArray[np.float64]
@@ -103,8 +104,11 @@ def shrunk(
     (n own + SHRINKAGE common) / (n + SHRINKAGE), n the group's positives; the best cut-off of a
     rare tag is mostly luck.  A group without positives gets the common one.
     """
-    common = choose(ranking_curve(truth.ravel(), scores.ravel()))
-    own = by_group(truth, scores, groups, lambda t, s: choose(ranking_curve(t, s)))
+    common = choose(micro_curve(truth, scores))
+    if len(np.unique(groups)) == len(groups):
+        own = np.array(list(map_tags(choose, truth, scores)))
+    else:
+        own = by_group(truth, scores, groups, lambda t, s: choose(ranking_curve(t, s)))
     of_tag = truth.sum(axis=0)
     positives = np.bincount(groups, of_tag)[groups]
     trust = positives / (positives + SHRINKAGE)

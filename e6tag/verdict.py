@@ -1,5 +1,6 @@
 """From what a predictor said to figures: cut-offs, calibration, figures, intervals."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from e6tag import bootstrap, scoring
+from e6tag import bootstrap, metrics, scoring
 from e6tag.config import EvalConfig
 from e6tag.errors import ConfigError
 from e6tag.fitting import OnVal, fit_on_val
@@ -99,10 +100,30 @@ def resamples_of(config: EvalConfig, held: Scored) -> NDArray[np.uint16]:
     return bootstrap.weights(len(held.labels), number, SEED, groups)
 
 
-def intervals_of(config: EvalConfig, verdict: Verdict) -> Mapping[str, tuple[float, float]]:
-    """95% intervals of the figures; empty where none are asked for."""
+@dataclass(frozen=True)
+class Intervals:
+    """What resampled pictures say of the figures; empty where none are asked for."""
+
+    model: Mapping[str, tuple[float, float]]
+    """95% intervals"""
+    over_prior: Mapping[str, tuple[float, float, float]]
+    """model minus prior-only predictor, and its 95% interval: both on the same resamples"""
+
+
+def intervals_of(config: EvalConfig, verdict: Verdict) -> Intervals:
+    """95% intervals of the figures, and of their distance from the prior-only predictor's."""
     if not config.bootstrap:
-        return {}
-    drawn = resamples_of(config, verdict.held)
-    resampled = bootstrap.resample(verdict.measured(config.min_positives), drawn)
-    return bootstrap.intervals(verdict.judgement.model, resampled)
+        return Intervals({}, {})
+    drawn, measured = resamples_of(config, verdict.held), verdict.measured(config.min_positives)
+    of_model = bootstrap.resample(measured, drawn)
+    judgement = verdict.judgement
+    blind = dataclasses.replace(
+        measured,
+        probabilities=metrics.prior_scores(judgement.shares, len(measured.labels)),
+        thresholds=judgement.prior_thresholds,
+    )
+    of_prior = bootstrap.resample(blind, drawn)
+    return Intervals(
+        bootstrap.intervals(judgement.model, of_model),
+        bootstrap.difference_intervals(judgement.prior, judgement.model, of_prior, of_model),
+    )

@@ -401,7 +401,8 @@ def test_figures_on_training_or_other_data_carry_a_warning(folders):
     thresholds=arrays.arrays(np.float64, 4, elements=st.sampled_from([0.0, 0.25, 0.3, 1.0, 2.0])),
 )
 def test_f1_and_accuracy_agree_with_scikit_learn_whatever_the_ties(truth, scores, thresholds):
-    figures, _, f1 = scoring.measure(truth, scores, thresholds, 1)
+    figures, _, decisions = scoring.measure(truth, scores, thresholds, 1)
+    f1 = decisions["f1"]
     predicted = scores >= thresholds
     with_some = truth.any(axis=0) | predicted.any(axis=0)
     expected = oracle.f1_score(truth, predicted, average=None, zero_division=0)
