@@ -33,6 +33,8 @@ class Plan:
 
     table: pandas.DataFrame
     """columns of `PLAN_SCHEMA`, one row per post: train, val, test, shuffled inside each"""
+    reserve: pandas.DataFrame
+    """the same columns: posts for where planned ones fail, each split's in the order of use"""
     vocabulary: Vocabulary
     num_posts: int
     """posts that there were to choose from, whether they qualified or not"""
@@ -62,12 +64,19 @@ def make_plan(collection: Collection, site: Site, options: PlanOptions) -> Plan:
     if options.split == "stratified":
         found = replace(found, split=stratified_split(group, labels))
     chosen = choose_splits(labels, found.split, options)
-    choice = joined([chosen[name].planned for name in SPLITS])
-    table = plan_table(found, labels, choice, [*vocabulary.names, options.strategy])
-    rows = np.searchsorted(posts.post_id, table["post_id"])
-    table["artists"] = names_of(posts.take(rows), relations, artists)
+    planned, reserve = (
+        plan_table(found, labels, joined(choices), [*vocabulary.names, options.strategy])
+        for choices in (
+            [chosen[name].planned for name in SPLITS],
+            [chosen[name].reserve for name in SPLITS],
+        )
+    )
+    for table in (planned, reserve):
+        rows = np.searchsorted(posts.post_id, table["post_id"])
+        table["artists"] = names_of(posts.take(rows), relations, artists)
     return Plan(
-        table[PLAN_SCHEMA.names],
+        planned[PLAN_SCHEMA.names],
+        reserve[PLAN_SCHEMA.names],
         vocabulary,
         len(collection.posts),
         found.rejected,

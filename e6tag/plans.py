@@ -1,14 +1,14 @@
 """The plan as files: made once, then pinned, so that a download of weeks goes on as it began.
 
-plan.parquet, tags.csv, aliases.csv, implications.csv, and dataset.json, which is written last:
-where it is, all of them are.
+plan.parquet, reserve.parquet where there is a reserve, tags.csv, aliases.csv, implications.csv,
+and dataset.json, which is written last: where it is, all of them are.
 """
 
 import csv
 import dataclasses
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class PinnedPlan:
     vocabulary: Vocabulary
     info: dict[str, Any]
     """contents of dataset.json"""
+    reserve: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PLAN_SCHEMA.names))
+    """the same columns: each split's posts for where planned ones fail, in the order of use"""
 
     @property
     def exports(self) -> dict[str, ExportFile]:
@@ -106,6 +108,7 @@ def write_plan(
     """Write a plan's files, dataset.json last, and read them back."""
     out, relations = config.out, collection.relations
     write_table(out / "plan.parquet", plan.table, PLAN_SCHEMA)
+    write_reserve(out, plan.reserve)
     plan.vocabulary.write(out / "tags.csv")
     write_pairs(out / "aliases.csv", relations.aliases.items())
     implied = relations.implications.items()
@@ -126,9 +129,18 @@ def write_plan(
         "shortfalls": nested(plan.shortfalls),
         "bounds": dict(plan.bounds),
         "fingerprint": files.sha256(out / "plan.parquet"),
+        "reserve": files.sha256(out / "reserve.parquet") if len(plan.reserve) else None,
     }
     files.write_json(out / "dataset.json", info)
     return read_plan(out)
+
+
+def write_reserve(out: Path, reserve: pd.DataFrame) -> None:
+    """Write reserve.parquet where there is a reserve; remove that of an earlier plan otherwise."""
+    if len(reserve):
+        write_table(out / "reserve.parquet", reserve, PLAN_SCHEMA)
+    else:
+        (out / "reserve.parquet").unlink(missing_ok=True)
 
 
 def nested(shortfalls: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
@@ -169,7 +181,10 @@ def read_plan(out: Path) -> PinnedPlan:
         raise DataError(
             f"{out / 'tags.csv'} has {len(vocabulary)} tags, the plan has {num_tags}. {REMEDY}"
         )
-    return PinnedPlan(table, vocabulary, info)
+    if info.get("reserve") is None:
+        return PinnedPlan(table, vocabulary, info)
+    reserve = read_pinned(out / "reserve.parquet", info["reserve"])
+    return PinnedPlan(table, vocabulary, info, reserve)
 
 
 def read_pinned(path: Path, sha256: str) -> pd.DataFrame:

@@ -196,6 +196,9 @@ def test_tags_of_minors_are_only_in_the_vocabulary_of_safe_posts(ratings, is_in)
         {"positives": 0},
         {"budget": 0},
         {"max_aspect": 0.5},
+        {"max_aspect": float("nan")},
+        {"extra_random": -1},
+        {"split": "author"},
     ],
 )
 def test_options_that_cannot_be_met_are_refused(collection, change):

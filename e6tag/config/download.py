@@ -48,6 +48,8 @@ class DownloadConfig(JobConfig):
     """at most this many posts"""
     extra_random: int = 0
     """as many further training posts at random, whatever their tags: unbiased negatives"""
+    spare: float = 0.05
+    """share of further posts kept in reserve, fetched only where pictures fail"""
     split: Literal["hash", "time", "artist", "stratified"] = "hash"
     """hash: stable for ever; time: the newest are held out; artist: artists never straddle;
     stratified: rare tags in the right shares"""
