@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from e6tag.shards import (
 )
 from e6tag.tags import Vocabulary
 
+KEPT = {"stored_width", "stored_height", "sha256", "variant"}
 Post = Mapping[str, Any]
 """a row of the plan"""
 
@@ -220,12 +221,18 @@ def read_stored_examples(path: Path, posts: Iterable[Post]) -> dict[int, StoredE
     found = {example.post_id: example for example in read_shard_index(path)}
     planned = [post for post in posts if post["post_id"] in found]
     stated = [(example.post_id, example.info.get("md5")) for example in found.values()]
-    if stated != [(post["post_id"], post["md5"]) for post in planned]:
+    complete = all(example.info.keys() >= KEPT for example in found.values())
+    if not complete or stated != [(post["post_id"], post["md5"]) for post in planned]:
         raise DataError(
             f"{path} is not of this plan. Move it away and run the same command again, "
             "or name another folder with --out."
         )
-    return found
+    return {post_id: without_labels(example) for post_id, example in found.items()}
+
+
+def without_labels(example: StoredExample) -> StoredExample:
+    """What the manifest needs of an example, so that memory does not grow with all its tags."""
+    return replace(example, info={name: example.info[name] for name in KEPT})
 
 
 def is_whole(path: Path) -> bool:

@@ -70,8 +70,8 @@ class Obtainer:
                 failed = Failed(post.post_id, reason, f"post {post.post_id}: {problem}", permanent)
             except BadPicture as problem:
                 message = f"post {post.post_id}: {candidate.url}: {problem}"
-                # A page in place of a picture may be the network's, and gone tomorrow.
-                permanent = problem.reason != "not_an_image"
+                # A page or nothing in place of a picture may be the network's, and gone tomorrow.
+                permanent = problem.reason not in ("not_an_image", "empty")
                 failed = Failed(post.post_id, problem.reason, message, permanent)
             if not failed.permanent:
                 # Which file a post is shown by must not depend on a moment's luck.

@@ -59,6 +59,7 @@ class Transport:
     def __init__(self, base_url: str, user_agent: str, limits: Limits, connections: int):
         self.limits = limits
         self.base_host = urlsplit(base_url).hostname or ""
+        self.origin = origin_of(base_url)
         self.session = requests.Session()
         self.session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "identity"})
         # A proxy is for the outside; asking the environment each time is slow besides.
@@ -107,7 +108,7 @@ class Transport:
         """One GET, its body not read yet."""
         seconds = (self.limits.connect_seconds, self.limits.read_seconds)
         try:
-            request = bare_request(url, {**self.session.headers, **headers})
+            request = bare_request(url, self.headers_for(url, headers))
             adapter = self.session.get_adapter(url)
             return adapter.send(request, stream=True, timeout=seconds, **self.way_to(url))
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as problem:
@@ -118,11 +119,18 @@ class Transport:
                 raise cause from None
             raise Transient(f"{urlsplit(url).netloc}: {short(cause)}") from None
 
+    def headers_for(self, url: str, headers: Mapping[str, str]) -> CaseInsensitiveDict[Any]:
+        """What a request says; who we are, as far as that is secret, only to the site itself."""
+        everything = CaseInsensitiveDict[Any]({**self.session.headers, **headers})
+        if origin_of(url) != self.origin:
+            everything.pop("Authorization", None)
+        return everything
+
     def way_to(self, url: str) -> Mapping[str, Any]:
         """Proxy and certificates for a host, by the environment."""
         host = urlsplit(url).netloc
         if host not in self.ways:
-            found = self.session.merge_environment_settings(url, {}, True, None, None)
+            found = self.session.merge_environment_settings(url, {}, None, None, None)
             self.ways[host] = {name: found[name] for name in ("proxies", "verify", "cert")}
         return self.ways[host]
 
@@ -171,24 +179,30 @@ class Transport:
             raise Transient(f"{url}: too slow, {count} bytes in {seconds:.0f} s")
 
 
-def bare_request(url: str, headers: Mapping[str, Any]) -> requests.PreparedRequest:
+def origin_of(url: str) -> tuple[str, str]:
+    """Scheme and host with port, as far as they are written down."""
+    parts = urlsplit(url)
+    return parts.scheme.lower(), parts.netloc.lower()
+
+
+def bare_request(url: str, headers: CaseInsensitiveDict[Any]) -> requests.PreparedRequest:
     """A GET without what a session adds: passwords from files, cookies, and half its time."""
     request = requests.PreparedRequest()
     request.prepare_method("GET")
     request.prepare_url(url, None)
-    request.headers = CaseInsensitiveDict(headers)
+    request.headers = headers
     return request
 
 
 def innermost(problem: BaseException) -> BaseException:
     """What a network error was caused by."""
-    while problem.__cause__ or problem.__context__ or problem.args[:1]:
-        inner = problem.__cause__ or problem.__context__
-        inner = inner or getattr(problem, "reason", None) or problem.args[0]
+    while True:
+        hidden = problem.__suppress_context__
+        inner = problem.__cause__ or (None if hidden else problem.__context__)
+        inner = inner or getattr(problem, "reason", None) or next(iter(problem.args), None)
         if not isinstance(inner, Exception):
-            break
+            return problem
         problem = inner
-    return problem
 
 
 def short(problem: BaseException) -> str:
