@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+CHUNK_ROWS = 1 << 16
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -81,8 +83,14 @@ def take_csr(
     """Rows of a CSR pair, as a new CSR pair."""
     lengths = offsets[rows + 1] - offsets[rows]
     new_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    starts = np.repeat(offsets[rows] - new_offsets[:-1], lengths)
-    return new_offsets, indices[starts + np.arange(new_offsets[-1])]
+    taken = np.empty(new_offsets[-1], indices.dtype)
+    # Some rows at a time: places would take more memory than what is taken.
+    for first in range(0, len(rows), CHUNK_ROWS):
+        part = slice(first, first + CHUNK_ROWS)
+        start, stop = new_offsets[[first, min(first + CHUNK_ROWS, len(rows))]]
+        shift = np.repeat(offsets[rows[part]] - new_offsets[:-1][part], lengths[part])
+        taken[start:stop] = indices[shift + np.arange(start, stop)]
+    return new_offsets, taken
 
 
 def csr_rows(offsets: NDArray[np.int64], indices: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -1,15 +1,14 @@
 """What each split takes: the strategy's choice, further posts at random, and a reserve."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from e6tag.plan_options import PlanOptions
-from e6tag.posts import take_csr
-from e6tag.sampling import Choice, Labels, choose
+from e6tag.sampling import Choice, Labels, choose, lower_bound
 from e6tag.splits import SPLITS
 
 AT_RANDOM = -2
@@ -48,7 +47,7 @@ def choose_splits(
         options: strategy, demands, budget, further posts, reserve, seed.
     """
     rows = {name: np.flatnonzero(split == name) for name in SPLITS}
-    parts = {name: take_labels(labels, rows[name]) for name in SPLITS}
+    parts = {name: labels.take(rows[name]) for name in SPLITS}
     extras = share_extras(parts, options)
     budgets = share_budget(parts, extras, options)
     return {
@@ -64,7 +63,7 @@ def choose_split(
     wanted = options.wanted(SPLITS[number])
     rng = np.random.default_rng([options.seed, number])
     choice = choose(options.strategy, labels, wanted, rng, budget)
-    bound = fewest_posts(labels, wanted) if options.has_demands else None
+    bound = (choice.bound or lower_bound(labels, wanted)) if options.has_demands else None
     # Streams of their own: neither changes what the strategy takes.
     extra_rng, reserve_rng = (np.random.default_rng([options.seed, number, n]) for n in (1, 2))
     choice = add_random(labels, choice, num_extra, extra_rng)
@@ -72,11 +71,6 @@ def choose_split(
     planned = ordered(choice, rng.permutation(len(choice.rows)))
     reached = labels.count(choice.rows)
     return SplitChoice(planned, reserve, wanted, labels.available, reached, bound)
-
-
-def take_labels(labels: Labels, rows: NDArray[np.int64]) -> Labels:
-    """Labels of these posts."""
-    return Labels.of(*take_csr(labels.offsets, labels.columns, rows), labels.num_tags)
 
 
 def ordered(choice: Choice, order: NDArray[np.int64]) -> Choice:
@@ -124,19 +118,23 @@ def share_budget(
         choice = choose(options.strategy, parts[name], options.wanted(name), rng)
         sizes.append(len(choice.rows))
     budget = max(options.budget - sum(extras.values()), 0)
-    edges = np.cumsum([0, *sizes]) * min(budget, sum(sizes)) // max(sum(sizes), 1)
-    return dict(zip(SPLITS, np.diff(edges).tolist(), strict=True))
+    limits = [len(parts[name]) - extras[name] for name in SPLITS]
+    return dict(zip(SPLITS, in_proportion(budget, sizes, limits), strict=True))
 
 
-def fewest_posts(labels: Labels, wanted: int) -> float:
-    """A number of posts that no choice with so many positives of each tag goes below.
+def in_proportion(total: int, shares: Sequence[int], limits: Sequence[int]) -> list[int]:
+    """Whole parts of min(total, sum of limits) in proportion to shares, none over its limit.
 
-    There are as many labels as positives wanted, and a post has no more than its own.
+    What is over one limit goes to the others; shares of nothing get what is left then.
     """
-    demands = np.minimum(labels.available, wanted)
-    most = np.cumsum(np.sort(np.diff(labels.offsets))[::-1])
-    num_posts = int(np.searchsorted(most, demands.sum())) + 1 if demands.any() else 0
-    return float(max(num_posts, demands.max(initial=0)))
+    parts = np.zeros(len(shares), np.int64)
+    while (left := min(total, sum(limits)) - int(parts.sum())) > 0:
+        room = np.asarray(limits) - parts
+        weights = np.where(room > 0, shares, 0)
+        weights = weights if weights.any() else room
+        edges = np.cumsum([0, *weights]) * left // int(weights.sum())
+        parts += np.minimum(np.diff(edges), room)
+    return [int(part) for part in parts]
 
 
 def add_random(labels: Labels, choice: Choice, num_extra: int, rng: np.random.Generator) -> Choice:
@@ -183,7 +181,7 @@ def choose_reserve(
     else:
         size = budget = spare_of(len(planned.rows), options.spare)
     left = rows_left(labels, planned)[: None if size else 0]
-    choice = choose(options.strategy, take_labels(labels, left), wanted, rng, budget)
+    choice = choose(options.strategy, labels.take(left), wanted, rng, budget)
     if options.strategy != "cover":
         # An even draw has no order; the first of a cover are those with most tags.
         choice = ordered(choice, rng.permutation(len(choice.rows)))
