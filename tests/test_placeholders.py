@@ -64,7 +64,8 @@ def placed(whole, fetched, tmp_path_factory):
     shutil.copytree(whole, folder)
     rows = shards.read_manifest(fetched).sort_values("post_id").to_dict("records")
     assert {row["variant"] for row in rows} == {"sample"}
-    size = Image.open(sample_of(folder, rows[0])).size
+    with Image.open(sample_of(folder, rows[0])) as image:
+        size = image.size
     for numbers, grey in ((PLACED, 100), (FEW, 200)):
         for number in numbers:
             Image.new("RGB", size, (grey,) * 3).save(sample_of(folder, rows[number]), "JPEG")
