@@ -82,7 +82,24 @@ REASONS = (
 """Causes for leaving a post out, in the order in which they are looked for."""
 
 
-def eligible(  # noqa: PLR0913 (a rule each)
+def eligible(
+    posts: Posts, relations: Relations, **limits: Any
+) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Which posts may be learnt from, and how many are left out for which cause.
+
+    Args:
+        limits: those of `find_faults`.
+
+    Returns:
+        (posts,) mask; counts by reason (`REASONS`), each post counted once, zeros left out.
+    """
+    mask, counts = first_faults(find_faults(posts, relations, **limits), len(posts))
+    repeated = mask & ~first_of_each(posts.md5, mask)
+    counts["duplicate"] = int(repeated.sum())
+    return mask & ~repeated, {reason: counts[reason] for reason in REASONS if counts[reason]}
+
+
+def find_faults(  # noqa: PLR0913 (a rule each)
     posts: Posts,
     relations: Relations,
     *,
@@ -92,8 +109,8 @@ def eligible(  # noqa: PLR0913 (a rule each)
     max_aspect: float = float("inf"),
     extensions: Iterable[str] = STILL_EXTENSIONS,
     blacklist: Sequence[str] = (),
-) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Which posts may be learnt from, and how many are left out for which cause.
+) -> dict[str, Any]:
+    """What is wrong with each post by itself.
 
     Args:
         ratings: letters of the ratings asked for.
@@ -104,11 +121,11 @@ def eligible(  # noqa: PLR0913 (a rule each)
         blacklist: what is not wanted, a combination an entry (`matches`).
 
     Returns:
-        (posts,) mask; counts by reason (`REASONS`), each post counted once, zeros left out.
+        reason -> (posts,) mask, in the order of `REASONS`; duplicates depend on other posts.
     """
     short = np.minimum(posts.width, posts.height)
     long = np.maximum(posts.width, posts.height)
-    faults = {
+    return {
         "deleted": posts.is_deleted,
         "pending": posts.is_pending,
         "flagged": posts.is_flagged,
@@ -123,10 +140,6 @@ def eligible(  # noqa: PLR0913 (a rule each)
         "too_long": long > max_aspect * short,
         "bad_md5": ~IS_HEX[posts.md5.astype("S32").view(np.uint8).reshape(-1, 32)].all(axis=1),
     }
-    mask, counts = first_faults(faults, len(posts))
-    repeated = mask & ~first_of_each(posts.md5, mask)
-    counts["duplicate"] = int(repeated.sum())
-    return mask & ~repeated, {reason: counts[reason] for reason in REASONS if counts[reason]}
 
 
 def first_faults(

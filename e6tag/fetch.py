@@ -78,7 +78,7 @@ class PoliteClient:
         self.limits = limits or Limits()
         self.transport = Transport(base_url, user_agent(contact), self.limits, connections)
         self.backoff_seconds = backoff_seconds
-        self.requests = 0
+        self.requests = self.retries = self.pauses = 0
         self._health: dict[str, Health] = defaultdict(Health)
 
     def get(self, url: str, max_bytes: int = MAX_BODY_BYTES, fresh: bool = False) -> bytes:
@@ -125,6 +125,7 @@ class PoliteClient:
                 self.count_failure(url, problem, health)
                 if failures >= ATTEMPTS:
                     raise FileFailure("unreachable", f"{problem}.", permanent=False) from None
+                self.retries += 1
                 self.pace.sleep(backoff_seconds(failures, self.backoff_seconds))
             else:
                 with health.lock:
@@ -179,6 +180,7 @@ class PoliteClient:
             if not self.pace.pause(seconds):
                 return
             health.throttles += 1
+            self.pauses += 1
         if health.throttles >= THROTTLES_TO_STOP:
             raise FetchError(
                 f"{host} keeps asking for pauses ({problem}). Lower --requests-per-second. {LATER}"

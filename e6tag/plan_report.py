@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e6tag.config import DownloadConfig
-from e6tag.incoming import ShardWork
 from e6tag.plan_options import PlanOptions
 from e6tag.plans import PinnedPlan, plan_options
+from e6tag.shard_work import ShardWork
 from e6tag.sites.base import PostFile, Site
 from e6tag.splits import SPLITS
 

@@ -1,7 +1,8 @@
 """The plan as files: made once, then pinned, so that a download of weeks goes on as it began.
 
 plan.parquet, reserve.parquet where there is a reserve, tags.csv, aliases.csv, implications.csv,
-and dataset.json, which is written last: where it is, all of them are.
+and dataset.json, which is written last: where it is, all of them are.  topup.parquet comes later,
+where pictures fail: which posts of the reserve are fetched in their place.
 """
 
 import csv
@@ -21,10 +22,11 @@ from e6tag.plan_options import PlanOptions
 from e6tag.planning import Plan
 from e6tag.shards import FORMAT
 from e6tag.sites.base import Collection, ExportFile, Site
-from e6tag.tables import PLAN_SCHEMA, read_table, write_table
-from e6tag.tags import Vocabulary
+from e6tag.tables import PLAN_SCHEMA, TOPUP_SCHEMA, no_rows, read_table, write_table
+from e6tag.tags import Relations, Vocabulary
 
 REMEDY = "Delete dataset.json there and run the same command again: nothing fetched is lost."
+TOPUP_REMEDY = "Remove it and run the same command again: it is made anew."
 STORED_OPTIONS = ("variant", "image_size", "jpeg_quality")
 
 
@@ -37,8 +39,17 @@ class PinnedPlan:
     vocabulary: Vocabulary
     info: dict[str, Any]
     """contents of dataset.json"""
-    reserve: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=PLAN_SCHEMA.names))
+    reserve: pd.DataFrame = field(default_factory=lambda: no_rows(PLAN_SCHEMA))
     """the same columns: each split's posts for where planned ones fail, in the order of use"""
+    topup: pd.DataFrame = field(default_factory=lambda: no_rows(TOPUP_SCHEMA))
+    """columns of `TOPUP_SCHEMA`: posts of the reserve that are fetched too"""
+
+    @property
+    def posts(self) -> pd.DataFrame:
+        """All posts that the folder is to hold: the plan's, then those that replace some."""
+        if not len(self.topup):
+            return self.table
+        return pd.concat([self.table, self.topup[PLAN_SCHEMA.names]], ignore_index=True)
 
     @property
     def exports(self) -> dict[str, ExportFile]:
@@ -106,13 +117,13 @@ def write_plan(
     index: Mapping[str, ExportFile],
 ) -> PinnedPlan:
     """Write a plan's files, dataset.json last, and read them back."""
-    out, relations = config.out, collection.relations
+    out = config.out
     write_table(out / "plan.parquet", plan.table, PLAN_SCHEMA)
     write_reserve(out, plan.reserve)
+    # What an earlier plan's failures were replaced with.
+    (out / "topup.parquet").unlink(missing_ok=True)
     plan.vocabulary.write(out / "tags.csv")
-    write_pairs(out / "aliases.csv", relations.aliases.items())
-    implied = relations.implications.items()
-    write_pairs(out / "implications.csv", ((a, b) for a, others in implied for b in others))
+    write_relations(out, collection.relations)
     info = {
         "format": FORMAT,
         "e6tag": __version__,
@@ -152,6 +163,13 @@ def nested(shortfalls: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
     return short
 
 
+def write_relations(out: Path, relations: Relations) -> None:
+    """Write aliases.csv and implications.csv: what the labels are closed under."""
+    write_pairs(out / "aliases.csv", relations.aliases.items())
+    implied = relations.implications.items()
+    write_pairs(out / "implications.csv", ((a, b) for a, others in implied for b in others))
+
+
 def write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
     """Write antecedent,consequent rows, sorted."""
     text = io.StringIO(newline="")
@@ -181,10 +199,23 @@ def read_plan(out: Path) -> PinnedPlan:
         raise DataError(
             f"{out / 'tags.csv'} has {len(vocabulary)} tags, the plan has {num_tags}. {REMEDY}"
         )
+    topup = read_topup(out)
     if info.get("reserve") is None:
-        return PinnedPlan(table, vocabulary, info)
+        return PinnedPlan(table, vocabulary, info, topup=topup)
     reserve = read_pinned(out / "reserve.parquet", info["reserve"])
-    return PinnedPlan(table, vocabulary, info, reserve)
+    return PinnedPlan(table, vocabulary, info, reserve, topup)
+
+
+def read_topup(out: Path) -> pd.DataFrame:
+    """The posts that replace others of the plan, as far as they were chosen: `TOPUP_SCHEMA`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = out / "topup.parquet"
+    if not path.exists():
+        return no_rows(TOPUP_SCHEMA)
+    return read_table(path, TOPUP_SCHEMA, TOPUP_REMEDY)
 
 
 def read_pinned(path: Path, sha256: str) -> pd.DataFrame:

@@ -22,8 +22,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e6tag.errors import DataError
-from e6tag.files import finished, read_json
-from e6tag.tables import MANIFEST_SCHEMA, REMEDY, read_table, write_table
+from e6tag.files import finished, read_json, sync_folder
+from e6tag.tables import MANIFEST_SCHEMA, REMEDY, count_topup, read_table, write_table
 from e6tag.tags import Vocabulary
 
 FORMAT = 1
@@ -211,6 +211,14 @@ def write_manifest(data_dir: Path, manifest: pd.DataFrame) -> None:
     write_table(data_dir / "manifest.parquet", manifest, MANIFEST_SCHEMA)
 
 
+def drop_manifest(data_dir: Path) -> None:
+    """Remove manifest.parquet, durably: a shard that it describes is about to change."""
+    path = data_dir / "manifest.parquet"
+    if path.exists():
+        path.unlink()
+        sync_folder(data_dir)
+
+
 def read_manifest(data_dir: Path) -> pd.DataFrame:
     """Read manifest.parquet: columns of `MANIFEST_SCHEMA`, in plan order.
 
@@ -259,11 +267,13 @@ def open_dataset(data_dir: Path) -> Dataset:
 def check_manifest(
     data_dir: Path, info: dict[str, Any], num_tags: int, manifest: pd.DataFrame
 ) -> None:
-    """Compare the manifest with dataset.json and the vocabulary."""
+    """Compare the manifest with dataset.json, topup.parquet and the vocabulary."""
     path = data_dir / "manifest.parquet"
-    if info.get("num_posts") != len(manifest):
+    planned, further = info.get("num_posts"), count_topup(data_dir)
+    if not isinstance(planned, int) or not planned <= len(manifest) <= planned + further:
+        more = f" and topup.parquet {further}" if further else ""
         raise DataError(
-            f"{path} has {len(manifest)} posts, dataset.json says {info.get('num_posts')}. {REMEDY}"
+            f"{path} has {len(manifest)} posts, dataset.json says {planned}{more}. {REMEDY}"
         )
     columns = [row for row in manifest["labels"] if len(row)]
     values = np.concatenate(columns) if columns else np.zeros(1, int)

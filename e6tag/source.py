@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from e6tag import files
@@ -40,6 +41,8 @@ class Source:
     client: PoliteClient | None = None
     failed: Sequence[str] = ()
     """inputs of a folder that cannot be used"""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """what an update has found, as JSON holds it"""
     clock: float = field(default_factory=time.monotonic)
 
     @property
@@ -113,21 +116,10 @@ def current_checksums(source: Source, folder: Path) -> dict[str, str]:
 
 def new_plan(source: Source) -> PinnedPlan:
     """Bring the exports, read them, choose posts, write the plan."""
-    config, index = source.config, {}
-    if not source.is_remote:
-        announce(config, source.site)
-        folder = Path(source.site.base_url)
-    elif config.export_dir is not None:
-        folder = config.export_dir
-        if not config.plan_only:
-            source.connect()
-    else:
-        folder = config.out / "exports"
-        index = fetch_exports(source.connect(), source.site, folder, config.quiet)
-        source.use_index(index)
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}. Name the one with the exports.")
-    collection = source.read(folder)
+    config = source.config
+    if source.is_remote and config.export_dir is not None and not config.plan_only:
+        source.connect()
+    collection, index = read_newest(source)
     plan = make_plan(collection, source.site, plan_options(config))
     causes = ", ".join(f"{count} {reason}" for reason, count in plan.rejected.items())
     log.info(
@@ -137,6 +129,29 @@ def new_plan(source: Source) -> PinnedPlan:
         f" (left out: {causes})" if causes else "",
     )
     return write_plan(config, source.site, collection, plan, index)
+
+
+def read_newest(source: Source) -> tuple[Collection, dict[str, ExportFile]]:
+    """Bring what the site says today, and read it; its export index comes along, if any.
+
+    Raises:
+        ConfigError: there is no such folder.
+        FetchError: the exports cannot be had.
+        DataError: a table that cannot be read.
+    """
+    config, index = source.config, {}
+    if not source.is_remote:
+        announce(config, source.site)
+        folder = Path(source.site.base_url)
+    elif config.export_dir is not None:
+        folder = config.export_dir
+    else:
+        folder = config.out / "exports"
+        index = fetch_exports(source.connect(), source.site, folder, config.quiet)
+        source.use_index(index)
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}. Name the one with the exports.")
+    return source.read(folder), index
 
 
 def check_options(config: DownloadConfig, site: Site) -> None:

@@ -53,6 +53,8 @@ class DownloadConfig(JobConfig):
     split: Literal["hash", "time", "artist", "stratified"] = "hash"
     """hash: stable for ever; time: the newest are held out; artist: artists never straddle;
     stratified: rare tags in the right shares"""
+    near_duplicates: bool = True
+    """leave held-out pictures out that look like a picture of another split"""
     variant: Literal["sample", "preview", "original"] = "sample"
     """which file of a post to fetch; the original where the site has no such file"""
     image_size: int = 320
@@ -67,6 +69,10 @@ class DownloadConfig(JobConfig):
     """leave out posts whose shorter side is smaller, in pixels"""
     max_aspect: float = 4.0
     """leave out posts longer than this many times their width, either way"""
+    update: bool = False
+    """compare the data with today's exports; fetch what changed, rewrite only shards it touches"""
+    purge: bool = False
+    """remove from the data what today's exports say is deleted or no longer allowed"""
     plan_only: bool = False
     """write the plan, say what it would cost, fetch nothing"""
     retry_failed: bool = False
