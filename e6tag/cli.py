@@ -210,6 +210,7 @@ def fail(program: str, message: str, code: int) -> int:
 REMEDIES = {
     errno.ENOSPC: "the disk is full. Free some space and run the same command again; it resumes.",
     errno.EDQUOT: "the disk quota is used up. Free some space and run the same command again.",
+    errno.EIO: "the disk cannot be read or written there. Check it before you go on.",
     errno.EROFS: "the folder is read-only. Name another folder.",
     errno.EACCES: "permission denied. Name another folder, or change the permissions.",
     errno.EPERM: "permission denied. Name another folder, or change the permissions.",

@@ -22,6 +22,28 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those that it is in, so durably that what is renamed into it stays."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path, *siblings: Path) -> Iterator[None]:
+    """Let what the system refuses in the block name this file.
+
+    A failed write does not say of which file; and of `siblings` nobody knows.
+    """
+    try:
+        yield
+    except OSError as problem:
+        if problem.filename is None or str(problem.filename) in map(str, siblings):
+            problem.filename = str(path)
+        raise
+
+
 @contextlib.contextmanager
 def finished(path: Path, ending: str = "") -> Iterator[Path]:
     """Yield a sibling to write; it becomes `path` only if the block succeeds.
@@ -29,19 +51,15 @@ def finished(path: Path, ending: str = "") -> Iterator[Path]:
     The sibling carries the process id, so two processes never write the same one; its name
     ends in `.part` and `ending`, for writers that insist on one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = path.with_name(f"{path.name}.{os.getpid()}.part{ending}")
     try:
-        yield part
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
-        sync_folder(path.parent)
-    except OSError as problem:
-        # A failed write does not say of which file; and nobody knows the sibling.
-        if problem.filename is None or str(problem.filename) == str(part):
-            problem.filename = str(path)
-        raise
+        with naming(path, part):
+            yield part
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            part.replace(path)
+            sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 

@@ -77,8 +77,9 @@ class Incoming:
         """Pictures in the folder by post; what a crash left half-written is removed."""
         found: dict[int, list[Path]] = defaultdict(list)
         for path in sorted(self.folder.glob("*/*")):
-            if path.suffix == ".jpg":
-                found[int(path.name.partition(".")[0])].append(path)
+            name = path.name.partition(".")[0]
+            if path.suffix == ".jpg" and name.isdecimal():
+                found[int(name)].append(path)
             else:
                 path.unlink()
         return found
@@ -90,18 +91,22 @@ class Incoming:
         """
         path = self.folder / work.split / f"{obtained.post_id}.{obtained.variant}.jpg"
         part = path.with_suffix(".part")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         try:
-            part.write_bytes(obtained.jpeg)
-            part.replace(path)
+            with files.naming(path, part):
+                part.write_bytes(obtained.jpeg)
+                part.replace(path)
         finally:
             part.unlink(missing_ok=True)
         work.incoming[obtained.post_id] = path
 
     def note_failure(self, work: ShardWork, failed: Failed) -> None:
         """Append a failure to the list."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.failures.open("a", encoding="utf-8") as stream:
+        files.make_folder(self.folder)
+        with (
+            files.naming(self.failures),
+            self.failures.open("a", encoding="utf-8") as stream,
+        ):
             stream.write(json.dumps(asdict(failed), ensure_ascii=False) + "\n")
         work.failed[failed.post_id] = failed
 

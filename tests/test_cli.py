@@ -117,7 +117,8 @@ def test_errors_end_with_their_code_and_one_line(monkeypatch, capsys, error, cod
         (errno.EROFS, "read-only"),
         (errno.EACCES, "permission denied"),
         (errno.EADDRINUSE, "port is in use"),
-        (errno.EIO, os.strerror(errno.EIO)),
+        (errno.EIO, "cannot be read or written"),
+        (errno.ENOEXEC, os.strerror(errno.ENOEXEC)),
     ],
 )
 def test_what_the_system_refuses_is_explained(number, words):
