@@ -1,5 +1,6 @@
 """Posts that a site has and a plan has not: which of them make up for what its tags lack."""
 
+from collections.abc import Collection as Some
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,20 +21,20 @@ STREAM = 2
 
 
 def find_candidates(
-    found: Qualified, kept: pd.DataFrame, planned: pd.DataFrame, options: PlanOptions
+    found: Qualified, kept: pd.DataFrame, known: Some[int], options: PlanOptions
 ) -> Qualified:
     """The posts that qualify and are not in the plan, with the splits that they can go to.
 
     Args:
         found: all posts that qualify today.
         kept: rows of the plan that stay.
-        planned: all rows of the plan.
+        known: posts that are in the plan, or must not be.
         options: kind of split.
 
     Returns:
         posts of a group that is in the plan have its split; `NO_SPLIT` where a post fits none.
     """
-    is_new = ~np.isin(found.posts.post_id, planned["post_id"].to_numpy())
+    is_new = ~np.isin(found.posts.post_id, np.array(sorted(known), np.int64))
     is_new &= ~np.isin(found.posts.md5, kept["md5"].to_numpy().astype("S32"))
     rows = np.flatnonzero(is_new)
     new = Qualified(found.posts.take(rows), found.group[rows], found.split[rows], found.rejected)

@@ -141,6 +141,7 @@ def write_plan(
         "bounds": dict(plan.bounds),
         "fingerprint": files.sha256(out / "plan.parquet"),
         "reserve": files.sha256(out / "reserve.parquet") if len(plan.reserve) else None,
+        "history": [],
     }
     files.write_json(out / "dataset.json", info)
     return read_plan(out)

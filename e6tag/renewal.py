@@ -21,7 +21,7 @@ from e6tag.plan_options import PlanOptions, rating_letters
 from e6tag.planning import SHORTFALL_COLUMNS, plan_table
 from e6tag.plans import PinnedPlan, plan_options
 from e6tag.posts import Posts
-from e6tag.purge import REPLACED, causes_of, check_plausible, known_posts
+from e6tag.purge import NOT_LISTED, REPLACED, causes_of, check_plausible, known_posts
 from e6tag.qualified import Qualified, artists_of, first_split, qualify
 from e6tag.sampling import NO_TAG, Choice, Labels
 from e6tag.sites.base import Collection
@@ -32,6 +32,8 @@ from e6tag.tags import Vocabulary
 
 STRADDLES = "straddles"
 """cause for removing a post: it is linked now with posts of another split"""
+CAUSES = frozenset({*REASONS, NOT_LISTED, REPLACED, STRADDLES})
+"""Causes that today's exports can do away with; what was removed for others stays away."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Renewal:
 
 
 def renew(
-    source: Source, plan: PinnedPlan, collection: Collection, purged_before: Some[int]
+    source: Source, plan: PinnedPlan, collection: Collection, purged_before: Mapping[int, str]
 ) -> Renewal:
     """Compare a plan with what the site says today.
 
@@ -64,7 +66,7 @@ def renew(
         source: the site, and the folder's options.
         plan: as it is.
         collection: what the site says today.
-        purged_before: posts of the plan that are not in the data any more.
+        purged_before: posts that are not in the data any more, and why.
 
     Raises:
         DataError: that is older than the plan, or does not seem to be the same site's.
@@ -72,11 +74,13 @@ def renew(
     options, vocabulary = plan_options(source.config), plan.vocabulary
     artists = artists_of(collection, source.site)
     purged, replaced = changes_of_posts(source, plan, collection)
+    purged |= {i: cause for i, cause in purged_before.items() if cause not in CAUSES}
     today = rows_today(without(plan.table, purged), collection, vocabulary, artists)
     purged = purged | find_straddling(today, collection, artists, options)
     kept = without(today, purged)
     found = qualify(collection, source.site, options, rating_letters(options), artists)
-    candidates = find_candidates(found, kept, plan.table, options)
+    taken_before = {*plan.table["post_id"].tolist(), *purged}
+    candidates = find_candidates(found, kept, taken_before, options)
     labels = labels_today(candidates.posts, collection, vocabulary)
     choice = choose_added(labels, candidates, kept, without(plan.table, purged_before), options)
     added = plan_table(candidates, labels, choice, [*vocabulary.names, options.strategy])

@@ -52,7 +52,7 @@ def update(source: Source) -> dict[str, Any]:
     plan = read_plan(config.out)
     collection, index = read_newest(source)
     before = read_list(config.out).causes
-    renewal = renew(source, plan, collection, before.keys())
+    renewal = renew(source, plan, collection, before)
     if not config.plan_only and is_news(plan, collection, renewal, before):
         pin_update(source, plan, collection, index, renewal)
         finish_update(config.out)

@@ -239,6 +239,20 @@ def test_a_post_that_is_allowed_again_returns(data, before, tmp_path):
     assert read_list(data).causes == {21: "deleted"}
 
 
+def test_what_was_taken_out_by_hand_stays_out(data, before, after):
+    """As `docs/formats.md` says: listed in purged.json, whether planned or not."""
+    own = {5: "takedown", NUM_BEFORE + 2: "takedown"}
+    posts = {str(post_id): cause for post_id, cause in own.items()}
+    (data / "purged.json").write_text(json.dumps({"format": 1, "done": False, "posts": posts}))
+    with Booru(before, requests_per_second=2000) as booru:
+        assert acquisition.download(options(booru, data)) == 0
+    assert 5 not in infos(data)
+    assert update(after, data) == 0
+    assert read_list(data).causes == REMOVED | own
+    assert not infos(data).keys() & own.keys()
+    assert len(infos(data)) == NUM_AFTER - len(REMOVED) - len(own)
+
+
 def test_a_failure_of_a_replaced_picture_is_forgotten(before, tmp_path):
     """Replaced between the export and the download: the new export knows the new picture."""
     folder, out = shutil.copytree(before, tmp_path / "a"), tmp_path / "data"
