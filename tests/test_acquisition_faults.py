@@ -194,7 +194,7 @@ def test_a_shard_that_cannot_be_read_is_one_line(booru, clean, tmp_path):
 
 
 def test_too_few_open_files_is_one_line_and_harms_nothing(booru, clean, tmp_path):
-    for limit in (6, 12, 18):
+    for limit in (6, 14):
 
         def few(limit=limit):
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
