@@ -17,6 +17,7 @@ from e6tag.obtaining import Failed, Obtained, Obtainer, read_from, read_from_dis
 from e6tag.placeholders import find_repeated, read_placeholders, refused, write_placeholders
 from e6tag.plans import PinnedPlan, plan_options
 from e6tag.progress import Progress
+from e6tag.purged import read_list
 from e6tag.run_log import Fetched
 from e6tag.shard_work import ShardWork, plan_shards
 from e6tag.sites.base import PostFile
@@ -88,7 +89,7 @@ def next_round(
     does.
     """
     posts, options = plan.posts, plan_options(config)
-    purged = [post_id for work in works for post_id in work.purged]
+    purged = [*read_list(config.out).causes]
     known = np.concatenate([posts["post_id"].to_numpy(), np.array(purged, np.int64)])
     reserve = plan.reserve[~plan.reserve["post_id"].isin(known)]
     if not len(reserve):

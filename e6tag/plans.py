@@ -100,7 +100,7 @@ def check_same_exports(out: Path, info: Mapping[str, Any], checksums: Mapping[st
         what = differing[0] if differing else "the exports"
         raise ConfigError(
             f"{out} was planned from another version of {what}. "
-            "Name another folder with --out to make a dataset of the new one."
+            "--update makes it follow the site; --out names another folder for a new dataset."
         )
 
 

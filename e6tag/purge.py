@@ -62,7 +62,8 @@ def purge(source: Source) -> int:
 
 def known_posts(plan: PinnedPlan) -> pd.DataFrame:
     """post_id and md5 of all posts that the folder has, or may come to have."""
-    return plan.table[["post_id", "md5"]]
+    tables = [table[["post_id", "md5"]] for table in (plan.posts, plan.reserve) if len(table)]
+    return pd.concat(tables, ignore_index=True).drop_duplicates("post_id")
 
 
 def causes_of(

@@ -21,13 +21,13 @@ from e6tag.plan_options import PlanOptions, rating_letters
 from e6tag.planning import SHORTFALL_COLUMNS, plan_table
 from e6tag.plans import PinnedPlan, plan_options
 from e6tag.posts import Posts
-from e6tag.purge import NOT_LISTED, REPLACED, causes_of, check_plausible, known_posts
+from e6tag.purge import NOT_LISTED, REPLACED, causes_of, check_plausible
 from e6tag.qualified import Qualified, artists_of, first_split, qualify
 from e6tag.sampling import NO_TAG, Choice, Labels
 from e6tag.sites.base import Collection
 from e6tag.source import Source
 from e6tag.splits import SPLITS, groups, number_groups
-from e6tag.tables import PLAN_SCHEMA
+from e6tag.tables import PLAN_SCHEMA, no_rows
 from e6tag.tags import Vocabulary
 
 STRADDLES = "straddles"
@@ -42,6 +42,10 @@ class Renewal:
 
     table: pd.DataFrame
     """columns of `PLAN_SCHEMA`: the old rows in their order, then the added ones"""
+    topup: pd.DataFrame
+    """columns of `TOPUP_SCHEMA`: the old rows in their order"""
+    reserve: pd.DataFrame
+    """columns of `PLAN_SCHEMA`: what is still fit to replace a post, in the order of use"""
     purged: Mapping[int, str]
     """posts of the table that must not be in the data, and why"""
     replaced: Sequence[int]
@@ -75,22 +79,26 @@ def renew(
     artists = artists_of(collection, source.site)
     purged, replaced = changes_of_posts(source, plan, collection)
     purged |= {i: cause for i, cause in purged_before.items() if cause not in CAUSES}
-    today = rows_today(without(plan.table, purged), collection, vocabulary, artists)
+    today = rows_today(without(plan.posts, purged), collection, vocabulary, artists)
     purged = purged | find_straddling(today, collection, artists, options)
     kept = without(today, purged)
     found = qualify(collection, source.site, options, rating_letters(options), artists)
-    taken_before = {*plan.table["post_id"].tolist(), *purged}
+    taken_before = {*plan.posts["post_id"].tolist(), *purged}
     candidates = find_candidates(found, kept, taken_before, options)
     labels = labels_today(candidates.posts, collection, vocabulary)
-    choice = choose_added(labels, candidates, kept, without(plan.table, purged_before), options)
+    choice = choose_added(labels, candidates, kept, without(plan.posts, purged_before), options)
     added = plan_table(candidates, labels, choice, [*vocabulary.names, options.strategy])
     taken = candidates.posts.take(choice.rows)
     added["artists"] = names_of(taken, collection.relations, artists)
+    left = without(still_fit(plan.reserve, found.posts), {*taken_before, *added["post_id"]})
+    left = rows_today(left, collection, vocabulary, artists)
     return Renewal(
         table=stacked([in_order(plan.table, today), added]),
+        topup=in_order(plan.topup, today).assign(shard=plan.topup["shard"].to_numpy()),
+        reserve=left[fits(left, stacked([kept, added]))],
         purged=purged,
         replaced=[post_id for post_id in replaced if post_id not in purged],
-        num_retagged=count_retagged(plan.table, today),
+        num_retagged=count_retagged(plan.posts, today),
         num_added=len(added),
         num_available=len(candidates.posts),
         shortfalls=find_shortfalls(kept, labels, candidates, choice, vocabulary, options),
@@ -107,7 +115,7 @@ def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """One table below the other, with the plan's columns."""
     # Pandas warns of empty ones, whose types count for nothing.
     parts = [table[PLAN_SCHEMA.names] for table in tables if len(table)]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else no_rows(PLAN_SCHEMA)
 
 
 def changes_of_posts(
@@ -118,14 +126,15 @@ def changes_of_posts(
     Raises:
         DataError: the exports are older than the plan, or do not seem to be of its site.
     """
-    newest = int(plan.table["post_id"].max())
+    posts = plan.posts[["post_id", "md5"]]
+    newest = int(posts["post_id"].max())
     if source.is_remote and not (len(collection.posts) and newest <= collection.posts.post_id[-1]):
         raise DataError(
             f"these exports are older than {source.config.out}, which has post {newest}. "
             "Name newer ones with --export-dir."
         )
-    causes = causes_of(source, known_posts(plan), collection, REASONS)
-    check_plausible(source, causes, len(plan.table))
+    causes = causes_of(source, posts, collection, REASONS)
+    check_plausible(source, causes, len(posts))
     replaced = [post_id for post_id, cause in causes.items() if cause == REPLACED]
     return {i: cause for i, cause in causes.items() if cause != REPLACED}, replaced
 
@@ -180,8 +189,36 @@ def find_straddling(
     return dict.fromkeys(table["post_id"].to_numpy()[straddles].tolist(), STRADDLES)
 
 
+def still_fit(reserve: pd.DataFrame, posts: Posts) -> pd.DataFrame:
+    """Rows of a reserve whose posts qualify today, with the same pictures.
+
+    Args:
+        reserve: columns of `PLAN_SCHEMA`.
+        posts: those that qualify, in order of id.
+    """
+    if not len(reserve) or not len(posts):
+        return reserve.iloc[:0]
+    place = np.minimum(rows_of(reserve, posts), len(posts) - 1)
+    is_there = posts.post_id[place] == reserve["post_id"].to_numpy()
+    return reserve[is_there & (posts.md5[place] == reserve["md5"].to_numpy().astype("S32"))]
+
+
+def fits(reserve: pd.DataFrame, held: pd.DataFrame) -> NDArray[np.bool_]:
+    """(rows,): whether the group of a post is in no other split than the post's own.
+
+    Args:
+        reserve: posts that might be used.
+        held: posts that are.
+    """
+    splits = pd.concat([held[["group", "split"]], reserve[["group", "split"]]])
+    num_splits = splits.groupby("group")["split"].nunique()
+    alone: NDArray[np.bool_] = (num_splits.reindex(reserve["group"]) == 1).to_numpy()
+    return alone
+
+
 def in_order(old: pd.DataFrame, today: pd.DataFrame) -> pd.DataFrame:
     """The old rows in their order, brought up to date where there is something newer."""
+    today = today[today["post_id"].isin(old["post_id"])]
     table = stacked([without(old, today["post_id"].tolist()), today])
     return table.set_index("post_id").loc[old["post_id"]].reset_index()
 

@@ -1,9 +1,9 @@
 """The job `download --update`: a data folder follows its site.
 
-plan.next.parquet  the plan as it is to be
+plan.next.parquet  the plan as it is to be; so are reserve.next.parquet and topup.next.parquet
 update.json        what else is to be; from here on the update is certain
 
-Then the plan takes its place, the shards are rewritten one by one where they differ from it, and
+Then they take their places, the shards are rewritten one by one where they differ from it, and
 update.json goes.  Whatever stops that, the next run goes on; what is to be fetched is fetched by
 the ordinary download that follows.
 """
@@ -27,9 +27,10 @@ from e6tag.renewal import Renewal, renew
 from e6tag.shards import StoredExample, drop_manifest, read_shard_index
 from e6tag.sites.base import Collection, ExportFile
 from e6tag.source import Source, read_newest
-from e6tag.tables import PLAN_SCHEMA, write_table
+from e6tag.tables import PLAN_SCHEMA, TOPUP_SCHEMA, write_table
 from e6tag.tags import Vocabulary
 
+TABLES = ("plan", "reserve", "topup")
 REMEDY = "Remove it and run download.py --update again: nothing fetched is lost."
 
 
@@ -76,7 +77,9 @@ def pin_update(
 ) -> None:
     """Write down what is to be; update.json, which makes it certain, comes last."""
     out, old = source.config.out, plan.info
-    write_table(out / "plan.next.parquet", renewal.table, PLAN_SCHEMA)
+    write_table(next_path(out, "plan"), renewal.table, PLAN_SCHEMA)
+    write_table(next_path(out, "reserve"), renewal.reserve, PLAN_SCHEMA)
+    write_table(next_path(out, "topup"), renewal.topup, TOPUP_SCHEMA)
     write_relations(out, collection.relations)
     info = old | {
         "e6tag": __version__,
@@ -89,7 +92,8 @@ def pin_update(
         "shortfalls": nested(renewal.shortfalls),
         # They were proven for the plan as it was.
         "bounds": {},
-        "fingerprint": files.sha256(out / "plan.next.parquet"),
+        "fingerprint": files.sha256(next_path(out, "plan")),
+        "reserve": files.sha256(next_path(out, "reserve")),
         "history": [
             *old.get("history", []),
             {name: old[name] for name in ("e6tag", "export", "fingerprint")},
@@ -106,25 +110,32 @@ def finish_update(out: Path) -> None:
     Raises:
         DataError: update.json, the plan or a shard is damaged.
     """
-    path, plan = out / "update.json", out / "plan.next.parquet"
+    path = out / "update.json"
     if not path.exists():
-        plan.unlink(missing_ok=True)
+        for name in TABLES:
+            next_path(out, name).unlink(missing_ok=True)
         return
     info, purged, replaced = read_update(path)
     drop_manifest(out)
-    if plan.exists():
-        plan.replace(out / "plan.parquet")
-        files.sync_folder(out)
-    table = read_pinned(out / "plan.parquet", info["fingerprint"]).set_index("post_id")
+    for name in TABLES:
+        if next_path(out, name).exists():
+            next_path(out, name).replace(out / f"{name}.parquet")
+    files.sync_folder(out)
+    read_pinned(out / "plan.parquet", info["fingerprint"])
     files.write_json(out / "dataset.json", info)
-    vocabulary = Vocabulary.read(out / "tags.csv")
+    plan = read_plan(out)
     for shard in sorted((out / "shards").glob("*.tar")):
-        follow(shard, table, vocabulary, purged)
+        follow(shard, plan.posts.set_index("post_id"), plan.vocabulary, purged)
     forget(out, purged.keys() | replaced)
     if purged or (out / "purged.json").exists():
         write_list(out, PurgeList(purged))
     path.unlink()
     files.sync_folder(out)
+
+
+def next_path(out: Path, name: str) -> Path:
+    """Where a table is as it is to be."""
+    return out / f"{name}.next.parquet"
 
 
 def read_update(path: Path) -> tuple[dict[str, Any], dict[int, str], set[int]]:

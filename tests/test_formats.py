@@ -117,6 +117,9 @@ def trained(tmp_path_factory):
     return folder / "run"
 
 
+FOLDERS = ("shards", "incoming", "log", "fingerprints")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("tiny") / "run"
@@ -143,9 +146,10 @@ def test_every_cause_of_failure_is_listed_and_exists():
 
 def test_a_data_folder_is_as_described(data):
     files = {name for name, *_ in rows("Data folder")}
-    there = {path.name for path in data.iterdir()} - {".lock", "shards", "incoming"}
+    there = {path.name for path in data.iterdir()} - {".lock", *FOLDERS}
     assert there <= files
-    assert {"shards", "incoming"} >= {path.name for path in data.iterdir()} - there - {".lock"}
+    assert all(any(name.startswith(f"{folder}/") for name in files) for folder in FOLDERS)
+    assert set(FOLDERS) >= {path.name for path in data.iterdir()} - there - {".lock"}
     info = read_json(data / "dataset.json")
     assert set(info) == {name for name, *_ in rows("dataset.json")}
     assert info["fingerprint"] == hashlib.sha256((data / "plan.parquet").read_bytes()).hexdigest()
