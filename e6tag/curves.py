@@ -72,6 +72,7 @@ def curves(
     """
     every = max(1, -(-labels.size // ENOUGH_PAIRS))
     truth, some = np.ascontiguousarray(labels[::every]) != 0, np.ascontiguousarray(scores[::every])
+    tag_rankings.release(labels, scores)
     if not truth.any() or truth.all():
         return None
     micro = tag_rankings.micro_curve(truth, some)

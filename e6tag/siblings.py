@@ -88,11 +88,10 @@ def confusions(
     """
     if np.isnan(cuts).any() or not labels.size:
         return []
-    kept = np.argsort(-labels.sum(axis=0, dtype=np.int64), kind="stable")[:MAX_TAGS]
-    kept.sort()
+    kept = commonest(labels)
     if len(kept) < labels.shape[1]:
         labels, scores, cuts = labels[:, kept], scores[:, kept], cuts[kept]
-    named, counts = [tags[column] for column in kept], count_pairs(labels, scores, cuts)
+    named, counts = [tags[column] for column in kept.tolist()], count_pairs(labels, scores, cuts)
     relations = relations or Relations()
     allowed = are_siblings(named, relations) & are_apart(counts, len(labels))
     allowed &= counts.mistaken >= LEAST_PICTURES
@@ -101,6 +100,18 @@ def confusions(
     return [
         row_of(named[a], named[b], relations, counts, (a, b)) for a, b in places if allowed[a, b]
     ]
+
+
+def commonest(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Ascending columns of the `MAX_TAGS` commonest tags; all where there are fewer."""
+    num_tags = labels.shape[1]
+    if num_tags <= MAX_TAGS:
+        return np.arange(num_tags)
+    positives = np.zeros(num_tags, np.int64)
+    for rows in row_blocks(labels, BLOCK_CELLS):
+        positives += np.count_nonzero(labels[rows], axis=0)
+        release(labels)
+    return np.sort(np.argsort(-positives, kind="stable")[:MAX_TAGS])
 
 
 def row_of(
