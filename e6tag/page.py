@@ -36,7 +36,7 @@ tr.note td { text-align: left; color: var(--quiet); font-size: .9rem; padding: 0
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
 .pair { display: grid; gap: 0 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
-figure { margin: 0; }
+figure { margin: 0; max-width: 36rem; }
 figcaption { color: var(--quiet); font-size: .9rem; }
 img { max-width: 100%; height: auto; }
 .plot { width: 100%; background: #ffffff; border: 1px solid var(--line); border-radius: .4rem;

@@ -55,6 +55,10 @@ class Scored:
         edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
         return metrics.calibration(self.labels, self.probabilities, edges)
 
+    def calibration_by_mass(self) -> metrics.Calibration:
+        """The same in bins of equal numbers of decisions."""
+        return metrics.calibration(self.labels, self.probabilities)
+
 
 @dataclass(frozen=True)
 class Judgement:

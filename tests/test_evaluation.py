@@ -488,3 +488,49 @@ def test_promises_that_nobody_can_keep_are_refused(folders, target):
     run, _, _ = folders
     with pytest.raises(ConfigError, match="--target-precision"):
         measured(run, target_precision=target)
+
+
+def test_confusions_and_the_surest_errors_are_those_of_the_labels(folders):
+    run, data, model = folders
+    (data / "implications.csv").write_text(
+        "antecedent,consequent\nwolf,animal\nfox,animal\n", encoding="utf-8"
+    )
+    summary = measured(run)
+    truth, scores = truth_of(data, "test"), scores_of(data, "test", model)
+    guess = scores >= thresholds_of(run)
+    assert summary["confusions"]
+    for pair in summary["confusions"]:
+        a, b = NAMES.index(pair["predicted"]), NAMES.index(pair["actual"])
+        mistaken = guess[:, a] & ~truth[:, a] & truth[:, b]
+        assert abs(pair["pictures"] - mistaken.sum()) <= 1
+        assert pair["share"] == pair["pictures"] / truth[:, b].sum()
+        is_pair_of_animals = {pair["predicted"], pair["actual"]} == {"wolf", "fox"}
+        assert pair["parent"] == ("animal" if is_pair_of_animals else None)
+    html = (run / "eval" / "report.html").read_text(encoding="utf-8")
+    for title in ("Surest false alarms", "Surest misses", "Which tags are taken for which"):
+        assert title in html
+    # The tiny model's spread is the same everywhere: nothing is said of it.
+    assert (summary["spread"], summary["spread_ratio"]) == ([], None)
+    assert "Does the model know" not in html
+    assert len(html) < 3_000_000
+
+
+def test_implications_that_are_no_table_are_refused(folders):
+    run, data, _ = folders
+    (data / "implications.csv").write_text("nothing\n0\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"implications\.csv is damaged"):
+        measured(run)
+    assert not (run / "eval" / "report.html").exists()
+
+
+def test_a_picture_that_is_damaged_later_is_told_once_and_left_out_of_the_report(folders, caplog):
+    run, data, _ = folders
+    measured(run)
+    images = (run / "eval" / "report.html").read_text(encoding="utf-8").count("<img")
+    damaged = [spoil(data, "test", position) for position in range(NUM_POSTS // 3)]
+    options = {"min_positives": MIN_POSITIVES, "quiet": True, "calibrate": False}
+    assert evaluate(EvalConfig(run=run, **options)) == 1
+    told = [text for text in caplog.messages if text.startswith("post ")]
+    assert told and len(told) == len(set(told)) <= len(damaged)
+    html = (run / "eval" / "report.html").read_text(encoding="utf-8")
+    assert 0 < html.count("<img") < images and "data:image/jpeg" not in html
