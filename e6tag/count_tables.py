@@ -100,7 +100,7 @@ def as_text(summary: Mapping[str, Any]) -> str:
         "micro: all decisions together)\n"
         f"accuracy {format_value(summary['accuracy'])} (always saying no has "
         f"{format_value(summary['all_negative_accuracy'])})\n\n"
-        f"{summary['num_undefined']:,} tags have a figure that is a share of nothing (never "
+        f"Tags with a figure that is a share of nothing: {summary['num_undefined']:,} (never "
         "predicted: no precision; never there: no recall; neither: no F1). It "
         f"{RULES[summary['zero_division']]}: --zero-division {summary['zero_division']}.\n"
     )
