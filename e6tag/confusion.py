@@ -140,7 +140,7 @@ def read_table(path: Path) -> pd.DataFrame:
         DataError: the file is missing, in neither layout, or a row is bad; names its line.
     """
     text = read_text(path)
-    is_text = text.lstrip().startswith("Tag:")
+    is_text = is_blocks(text)
     rows: list[dict[str, str | int]] = []
     lines: dict[str, int] = {}
     for line, row in text_rows(path, text) if is_text else csv_rows(path, text):
@@ -172,17 +172,24 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path} is not UTF-8 text (byte {problem.start}).") from None
 
 
+def is_blocks(text: str) -> bool:
+    """Whether it is text in blocks; a header, such as totals, may stand before the first."""
+    first = text.lstrip().partition("\n")[0].lower()
+    is_csv = all(name in first.split(",") for name in COUNTS)
+    return not is_csv and re.search(r"^\s*Tag:", text, re.MULTILINE) is not None
+
+
 def csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
     """(line, row) of a CSV; columns are known by their names, `name` is another one for tag."""
     lines = csv.reader(text.splitlines())
-    header = [cell.strip().lower() for cell in next(lines, [])]
+    header = [cell.strip().lower() for cell in next(cells(path, lines), [])]
     header = ["tag" if cell == "name" and "tag" not in header else cell for cell in header]
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise DataError(
             f"{path}, line 1: no column {missing[0]!r}. Expected the columns {', '.join(COLUMNS)}."
         )
-    for row in lines:
+    for row in cells(path, lines):
         if row and len(row) != len(header):
             raise DataError(
                 f"{path}, line {lines.line_num}: {len(row)} values for {len(header)} columns."
@@ -191,9 +198,25 @@ def csv_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
             yield lines.line_num, dict(zip(header, row, strict=True))
 
 
+def cells(path: Path, lines: Any) -> Iterator[list[str]]:
+    """Rows of a csv.reader.
+
+    Raises:
+        DataError: a row is no CSV, such as one of a binary file.
+    """
+    try:
+        yield from lines
+    except csv.Error as problem:
+        raise DataError(f"{path}, line {lines.line_num}: {problem}. Is it a CSV?") from None
+
+
 def text_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """(line, row) of text in blocks, from "Tag: NAME (number) (cnt: number)" to "TP: 1, TN: 2"."""
+    """(line, row) of text in blocks, from "Tag: NAME (number) (cnt: number)" to "TP: 1, TN: 2".
+
+    What stands before the first block is a header; later counts must belong to a tag.
+    """
     row: dict[str, str] = {}
+    is_header = True
     for line, content in enumerate(text.splitlines(), start=1):
         content = content.strip()
         if content.startswith("Tag:"):
@@ -201,8 +224,10 @@ def text_rows(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
             found = TAG_LINE.fullmatch(content)
             if not found:
                 raise DataError(f"{path}, line {line}: {content!r} is not 'Tag: NAME (number)'.")
-            row = {"tag": found["tag"]}
-        elif content.startswith(("TP:", "FP:", "FN:", "TN:")):
+            row, is_header = {"tag": found["tag"]}, False
+        elif content.startswith(("TP:", "FP:", "FN:", "TN:")) and not is_header:
+            if not row:
+                raise DataError(f"{path}, line {line}: counts of no tag. Expected 'Tag:' before.")
             row |= {key.lower(): value for key, value in COUNT.findall(content)}
             if all(key in row for key in COLUMNS):
                 yield line, row

@@ -19,6 +19,7 @@ from typing import Any
 from e6tag import __version__, foreign, foreign_model, galleries, report, scoring
 from e6tag.comparison import compare
 from e6tag.config import EvalConfig
+from e6tag.count_tables import judge_counts
 from e6tag.figures import FIGURES, as_text
 from e6tag.files import write_json, write_text
 from e6tag.fitting import facts
@@ -50,6 +51,8 @@ def evaluate(config: EvalConfig) -> int:
         RunError: the run or its model is missing or broken.
     """
     check_options(config)
+    if config.counts is not None:
+        return judge_counts(config)
     if config.compare:
         return compare(config, open_subject)
     failures = Failures()
