@@ -1,8 +1,9 @@
 """How good a list of suspects is, measured on errors that are known: planted ones.
 
 Labels of held-out pictures are spoilt; calibration, neighbours and ranking then see the spoilt
-labels alone.  The share of planted errors among the first n suspects is a lower bound of the
-list's precision, for the labels had errors of their own before.
+labels alone.  The share of planted errors among the first n suspects is a lower bound of that
+list's precision, for the labels had errors of their own before.  It is no bound for labels that
+have fewer errors than were planted.
 """
 
 from collections.abc import Sequence
@@ -115,16 +116,14 @@ def trial(held: HeldOut, rng: np.random.Generator) -> dict[Kind, Trial]:
     platt = calibration.fit(planted.labels, held.probabilities, held.groups)
     told = platt.apply(held.probabilities)
 
-    def hits(kind: Kind, weight: float) -> NDArray[np.bool_]:
-        found = suspects.find(kind, planted.labels, told, held.near, weight)
+    def hits(kind: Kind, plain: bool) -> NDArray[np.bool_]:
+        found = suspects.find(kind, planted.labels, told, held.near, plain=plain)
         return are_planted(found, planted)
 
     positives = int(planted.labels.sum(dtype=np.int64))
     pairs = {"missing": planted.labels.size - positives, "wrong": positives}
     return {
-        kind: Trial(
-            int(planted.of(kind).sum()), pairs[kind], hits(kind, suspects.WEIGHT), hits(kind, 0.0)
-        )
+        kind: Trial(int(planted.of(kind).sum()), pairs[kind], hits(kind, False), hits(kind, True))
         for kind in KINDS
     }
 

@@ -1,9 +1,12 @@
 """Labels that are likely wrong: where a model and a picture's neighbours say otherwise.
 
-Of a label 0 (the tag may be missing) the model's calibrated probability p speaks against it, of a
-label 1 (the tag may be wrong) 1 - p.  The neighbours' share of labels that speak against it is
-mixed in, as logits (a logarithmic opinion pool, Genest & Zidek 1986).  Calibration makes p worth
-the same from tag to tag: a tag that the model cannot tell has no p near 0 or 1.
+Of a label 0 (the tag may be missing) what speaks against it is the odds of the model's calibrated
+probability p, of a label 1 (the tag may be wrong) those of 1 - p, times the odds of the tag's share
+among the pictures.  That is Bayes' rule where mistakes hit any use of a tag alike: a rare tag has a
+low p in most pictures that truly have it, so a low p alone says little; below its share it does.
+The neighbours' share of labels is mixed in, as logits (a logarithmic opinion pool, Genest & Zidek
+1986).  Calibration makes p worth the same from tag to tag: one that the model cannot tell stays
+near its share.
 """
 
 from dataclasses import dataclass
@@ -14,11 +17,12 @@ from numpy.typing import NDArray
 
 from e6tag.calibration import logit, sigmoid
 
+Floats = NDArray[np.float64]
 Kind = Literal["missing", "wrong"]
 KINDS: tuple[Kind, Kind] = ("missing", "wrong")
 NEIGHBOURS = 10
 WEIGHT = 0.3
-"""of the neighbours in the mixture; chosen on planted errors"""
+"""of the neighbours in the mixture; chosen on errors planted in the demo"""
 PRIOR_NEIGHBOURS = 2.0
 """neighbours that the tag's share among all pictures counts for"""
 FLOOR = 0.05
@@ -68,8 +72,8 @@ def find(
     labels: NDArray[np.uint8],
     probabilities: NDArray[Any],
     near: NDArray[np.int64],
-    weight: float = WEIGHT,
     limit: int = MAX_LISTED,
+    plain: bool = False,
 ) -> Suspects:
     """The suspects of a kind.
 
@@ -78,8 +82,8 @@ def find(
         labels: (n, K) of 0 and 1.
         probabilities: (n, K), calibrated.
         near: (n, k) neighbours of each picture, -1 where there are fewer.
-        weight: of the neighbours, 0..1.
         limit: suspects at most.
+        plain: go by p or 1 - p alone, to compare with.
 
     Returns:
         Those with a confidence of `LEAST` or more, highest first, ties by picture, then by tag.
@@ -88,14 +92,31 @@ def find(
     against = probabilities if kind == "missing" else 1 - probabilities
     rows, columns = np.nonzero((labels == value) & (against >= FLOOR))
     having, number = count_neighbours(labels, near, rows, columns)
-    share = smoothed_share(having, number, labels.mean(axis=0)[columns])
-    speaks = share if kind == "missing" else 1 - share
-    doubt = logit(against[rows, columns])
-    confidence = sigmoid((1 - weight) * doubt + weight * logit(speaks))
+    doubt = against[rows, columns].astype(np.float64)
+    if not plain:
+        base = labels.mean(axis=0)[columns]
+        doubt = mixed(kind, doubt, smoothed_share(having, number, base), base)
     probability = probabilities[rows, columns].astype(np.float64)
-    every = Suspects(kind, rows, columns, probability, confidence, having, number)
-    order = np.argsort(-confidence, kind="stable")
-    return every.take(order[confidence[order] >= LEAST][:limit])
+    every = Suspects(kind, rows, columns, probability, doubt, having, number)
+    order = np.argsort(-doubt, kind="stable")
+    return every.take(order[doubt[order] >= LEAST][:limit])
+
+
+def mixed(
+    kind: Kind, against: Floats, share: Floats, base: Floats, weight: float = WEIGHT
+) -> Floats:
+    """Confidence (m,) that labels are wrong, from what speaks against them.
+
+    Args:
+        kind: missing or wrong.
+        against: (m,) p, of a wrong one 1 - p.
+        share: (m,) of the neighbours that have the tag.
+        base: (m,) share of all pictures that have it.
+        weight: of the neighbours, 0..1.
+    """
+    if kind == "missing":
+        return sigmoid((1 - weight) * logit(against) + weight * logit(share))
+    return sigmoid((1 - weight) * logit(against) + weight * logit(1 - share) + logit(base))
 
 
 def count_neighbours(

@@ -51,6 +51,8 @@ def check_options(config: EvalConfig) -> None:
     """
     if config.min_positives < 1:
         raise ConfigError(f"--min-positives must be 1 or more. Received: {config.min_positives}.")
+    if config.audit and config.compare:
+        raise ConfigError("--audit looks at the labels with one model: leave out --compare.")
     target = config.target_precision
     if target is not None and not 0 < target < 1:
         raise ConfigError(f"--target-precision must be between 0 and 1. Received: {target}.")
