@@ -29,6 +29,7 @@ BOUND = (
     "planted in."
 )
 NOT_MEASURED = "There are no scores of val pictures: how right this list is was not measured."
+NOTHING = "nothing was listed, or there was nothing to plant."
 HEADERS = ("first", "planted errors", "by probability alone", "at random", "at best")
 
 
@@ -84,8 +85,8 @@ def headline(facts: Mapping[str, Any]) -> str:
         f"<p>The {page.name(facts['split'])} split, {facts['num_pictures']:,} pictures, as "
         f"{page.name(facts['run'])} sees it; made {page.text(facts['created'])}. "
         f"{page.text(SPACES[facts['neighbours']['space']])} Near-copies of a picture are not its "
-        "neighbours. Confidence only orders the list. A suspect is a reason to look, not a "
-        f"verdict.</p>\n{notes}"
+        "neighbours. Confidence only orders the list; it is not the share of right ones. "
+        f"A suspect is a reason to look, not a verdict.</p>\n{notes}"
     )
 
 
@@ -98,7 +99,7 @@ def measured_section(facts: Mapping[str, Any], kind: Kind) -> str:
     caption = f"{TITLES[kind]}: share of planted errors among the first"
     told = f"<p>{page.text(how_planted(planted))} {BOUND}</p>\n"
     title = f"<h2>How right is this?</h2>\n{told}" if kind == KINDS[0] else ""
-    return title + page.table(caption, HEADERS, rows)
+    return title + (page.table(caption, HEADERS, rows) if rows else f"<p>{kind}: {NOTHING}</p>")
 
 
 def how_planted(planted: Mapping[str, Any]) -> str:
@@ -134,10 +135,15 @@ def as_text(facts: Mapping[str, Any]) -> str:
     lines.append(SPACES[facts["neighbours"]["space"]])
     if planted is None:
         return "\n".join([*lines, NOT_MEASURED, ""])
-    tables = [
-        f"\n{text_table([f'{kind}: first', *HEADERS[1:]], cells(planted[kind]))}" for kind in KINDS
-    ]
-    return "\n".join([*lines, how_planted(planted), BOUND, ""]) + "".join(tables)
+    tables = [text_of_kind(planted[kind], kind) for kind in KINDS]
+    return "\n".join([*lines, how_planted(planted), BOUND, "", *tables])
+
+
+def text_of_kind(measured: Mapping[str, Any], kind: Kind) -> str:
+    """The figures of a kind as an aligned table."""
+    if not measured["at"]:
+        return f"{kind}: {NOTHING}\n"
+    return text_table([f"{kind}: first", *HEADERS[1:]], cells(measured))
 
 
 def suspects_section(facts: Mapping[str, Any], kind: Kind, entries: Sequence[Entry]) -> str:
@@ -165,7 +171,7 @@ def card(entry: Entry, kind: Kind) -> str:
         f"{picture(entry.picture, alt)}\n<p><small>{entry.rank}. post {entry.post_id}</small></p>\n"
         f'<p><strong class="{mark}">{kind}?</strong> {page.name(entry.tag)} '
         f"<small>{page.name(entry.category)}</small></p>\n"
-        f"<p>probability {entry.probability:.1%}, confidence {entry.confidence:.1%}</p>\n"
+        f"<p>probability {entry.probability:.1%}, confidence {entry.confidence:.3f}</p>\n"
         f"<p>{evidence}</p>\n" + (f'<ul class="near">\n{near}\n</ul>' if near else "")
     )
 

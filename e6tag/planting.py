@@ -66,18 +66,23 @@ def plant(labels: NDArray[np.uint8], rng: np.random.Generator) -> Planted:
     """
     places = np.flatnonzero(labels)
     missing = np.zeros(labels.shape, np.bool_)
-    number = round(HIDDEN_SHARE * len(places))
+    number = how_many(HIDDEN_SHARE, len(places))
     missing.flat[rng.choice(places, number, replace=False)] = True
     wrong = np.zeros(labels.shape, np.bool_)
     positives = labels.sum(axis=0, dtype=np.int64)
     if len(places):
-        added = rng.multinomial(round(WRONG_SHARE * len(places)), positives / len(places))
+        added = rng.multinomial(how_many(WRONG_SHARE, len(places)), positives / len(places))
         for column in np.flatnonzero(added):
             free = np.flatnonzero(labels[:, column] == 0)
             chosen = rng.choice(free, min(int(added[column]), len(free)), replace=False)
             wrong[chosen, column] = True
     spoilt = np.where(missing, 0, np.where(wrong, 1, labels)).astype(np.uint8)
     return Planted(spoilt, missing, wrong)
+
+
+def how_many(share: float, positives: int) -> int:
+    """Errors to plant: at least one, where there is a positive."""
+    return max(round(share * positives), min(positives, 1))
 
 
 def measure(held: HeldOut) -> dict[str, Any]:
@@ -139,14 +144,16 @@ def summed_up(trials: Sequence[Trial]) -> dict[str, Any]:
     Returns:
         planted: errors; listed: suspects of the shortest list; random: what picking at random
         reaches; at: for sizes n up to the shortest list, precision, by_probability (None where
-        that list is shorter) and best: what no list could exceed, as so few are planted.
+        that list is shorter) and best: what no list could exceed, as so few are planted; at is
+        empty where nothing could be planted.
     """
     listed = min(len(each.hits) for each in trials)
+    planted = float(np.mean([each.planted for each in trials]))
     return {
-        "planted": float(np.mean([each.planted for each in trials])),
+        "planted": planted,
         "listed": listed,
         "random": float(np.mean([each.planted / max(each.pairs, 1) for each in trials])),
-        "at": [at_size(trials, n) for n in sizes_up_to(listed)],
+        "at": [at_size(trials, n) for n in sizes_up_to(listed if planted else 0)],
     }
 
 
