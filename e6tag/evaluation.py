@@ -5,6 +5,7 @@ Thresholds are fitted on the val split; figures are taken on the split that is a
 run/thresholds.csv                        each tag's cut-off
 run/eval/metrics.json per_tag.csv         the figures
 run/eval/report.html                      the same, to look at
+run/eval/audit.csv audit.html             with --audit: labels that are likely wrong
 run/eval/predictions-<split>.npz          so that a second call is instant
 """
 
@@ -17,6 +18,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from e6tag import __version__, foreign, foreign_model, galleries, report, scoring
+from e6tag import audit as label_audit
+from e6tag.audit_page import as_text as audit_text
 from e6tag.comparison import compare
 from e6tag.config import EvalConfig
 from e6tag.count_tables import judge_counts
@@ -57,12 +60,20 @@ def evaluate(config: EvalConfig) -> int:
         return compare(config, open_subject)
     failures = Failures()
     subject = open_subject(config, failures)
+    if config.audit:
+        label_audit.check(config, subject)
     verdict = judge(config, subject)
     summary = summarise(config, subject, verdict, len(failures.lines))
+    found = label_audit.audit(config, subject, verdict, failures) if config.audit else None
+    if found is not None:
+        summary["audit"] = found.facts
     pictures = galleries.Thumbnails(subject.dataset, verdict.held, failures)
+    if found is not None:
+        found.write(subject.folder, summary, read_credits(subject.dataset))
     write_files(subject, verdict, summary, pictures)
     as_json = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
-    emit(as_json if config.json else as_text(summary))
+    told = as_text(summary) + (audit_text(found.facts) if found is not None else "")
+    emit(as_json if config.json else told)
     log.info("\nreport: %s", subject.folder / "report.html")
     num_pictures = sum(len(scored.rows) for scored in subject.splits.values())
     return failures.exit_code(num_pictures + len(failures.lines))

@@ -53,6 +53,8 @@ def check_options(config: EvalConfig) -> None:
         raise ConfigError(f"--min-positives must be 1 or more. Received: {config.min_positives}.")
     if config.zero_division != "0" and config.counts is None:
         raise ConfigError("--zero-division belongs to --counts FILE. Name a table of counts.")
+    if config.audit and config.compare:
+        raise ConfigError("--audit looks at the labels with one model: leave out --compare.")
     target = config.target_precision
     if target is not None and not 0 < target < 1:
         raise ConfigError(f"--target-precision must be between 0 and 1. Received: {target}.")

@@ -347,6 +347,23 @@ def test_an_evaluation_is_as_described(tmp_path, capsys):
         assert cache["probabilities"].shape == (20, len(NAMES))
 
 
+def test_an_audit_is_as_described(tmp_path, capsys):
+    from e6tag.audit import COLUMNS
+    from e6tag.evaluation import evaluate
+
+    make_data(tmp_path / "data", 60)
+    make_run(tmp_path / "run", data=tmp_path / "data")
+    config = EvalConfig(run=tmp_path / "run", min_positives=1, bootstrap=0, audit=True, quiet=True)
+    assert evaluate(config) == 0
+    folder, text = tmp_path / "run" / "eval", section("eval/")
+    audit = read_json(folder / "metrics.json")["audit"]
+    planted = audit["planted"]
+    keys = set(audit) | set(audit["neighbours"]) | set(planted) | set(planted["missing"])
+    assert keys | set(planted["wrong"]["at"][0]) <= named(text)
+    assert (folder / "audit.csv").read_text("utf-8").split("\n")[0] == ",".join(COLUMNS)
+    assert ",".join(COLUMNS) in named(text)
+
+
 def test_a_head_is_used_as_described(run, tmp_path):
     from e6tag.transfer import transfer
 

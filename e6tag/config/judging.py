@@ -51,6 +51,9 @@ class EvalConfig(JobConfig):
     """promise this precision with 95% confidence instead; tags that cannot keep it are withheld"""
     calibrate: bool = True
     """fit calibration on val, store it with the run and report calibrated probabilities"""
+    audit: bool = False
+    """also list labels that are likely missing or wrong, in audit.csv and audit.html; how right
+    that list is is measured on errors planted in val"""
     bootstrap: int = 1000
     """resamples of the pictures for the 95% intervals; 0 for none"""
     threads: int = 0
