@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+CHUNK_ROWS = 1 << 16
+"""rows that are worked on at once: temporary arrays of all tags would not fit beside the posts"""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -64,6 +67,19 @@ class Posts:
         span = self.tag_indices[self.tag_offsets[row] : self.tag_offsets[row + 1]]
         return [self.tag_names[index] for index in span]
 
+    def having(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which posts have a marked tag.
+
+        Args:
+            marked: (tag names,).
+        """
+        has = np.zeros(len(self), bool)
+        for start in range(0, len(self), CHUNK_ROWS):
+            offsets = self.tag_offsets[start : start + CHUNK_ROWS + 1]
+            hits = np.flatnonzero(marked[self.tag_indices[offsets[0] : offsets[-1]]])
+            has[start + np.searchsorted(offsets - offsets[0], hits, side="right") - 1] = True
+        return has
+
     def take(self, rows: NDArray[Any]) -> "Posts":
         """The posts of these rows (positions or a boolean mask), in the given order."""
         rows = np.flatnonzero(rows) if rows.dtype == bool else np.asarray(rows, np.int64)
@@ -81,8 +97,13 @@ def take_csr(
     """Rows of a CSR pair, as a new CSR pair."""
     lengths = offsets[rows + 1] - offsets[rows]
     new_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    starts = np.repeat(offsets[rows] - new_offsets[:-1], lengths)
-    return new_offsets, indices[starts + np.arange(new_offsets[-1])]
+    taken = np.empty(new_offsets[-1], indices.dtype)
+    for start in range(0, len(rows), CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        first, stop = new_offsets[start], new_offsets[min(part.stop, len(rows))]
+        shifts = np.repeat(offsets[rows[part]] - new_offsets[:-1][part], lengths[part])
+        taken[first:stop] = indices[shifts + np.arange(first, stop)]
+    return new_offsets, taken
 
 
 def csr_rows(offsets: NDArray[np.int64], indices: NDArray[Any]) -> Iterator[NDArray[Any]]:
