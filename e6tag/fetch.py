@@ -31,6 +31,8 @@ THROTTLES_TO_STOP = 12
 GONE = frozenset({404, 410, 451})
 THROTTLED = frozenset({429, 503})
 TRANSIENT = frozenset({202, 204, 408, 421, 425, 500, 502, 504, *range(520, 531)})
+CONDITIONAL = {"Range": (206, 416), "If-None-Match": (304,), "If-Modified-Since": (304,)}
+"""Statuses that are answers where a header asks for them."""
 LATER = "Run the same command again later; it resumes."
 
 
@@ -108,7 +110,8 @@ class PoliteClient:
         Args:
             url: http(s) address.
             headers: called before each attempt.
-            consume: takes an answer with status 200 (206 or 416 where a Range was asked for).
+            consume: takes an answer with status 200, or one that goes with a header asked with
+                (`CONDITIONAL`).
 
         Raises:
             FileFailure, FetchError, Stopped: as for `get`.
@@ -140,7 +143,7 @@ class PoliteClient:
     ) -> Result:
         """One exchange; the connection is reused only where the body was read to its end."""
         with self.transport.open(url, headers, self.before_request) as response:
-            check_status(response, "Range" in headers)
+            check_status(response, headers)
             if forbids_learning(response.headers.get("X-Robots-Tag")):
                 raise FileFailure("noai", f"{url} is marked as not for machine learning.")
             return consume(response)
@@ -220,8 +223,12 @@ def user_agent(contact: str | None) -> str:
     return f"e6tag/{__version__} (contact: {contact.strip()})"
 
 
-def check_status(response: requests.Response, ranged: bool) -> None:
+def check_status(response: requests.Response, headers: Mapping[str, str]) -> None:
     """Sort an answer's status.
+
+    Args:
+        response: the answer.
+        headers: that it was asked with.
 
     Raises:
         Throttled, Transient: try again, after a pause or a little later.
@@ -229,7 +236,7 @@ def check_status(response: requests.Response, ranged: bool) -> None:
         FetchError: the site does not want us; going on would make a ban worse.
     """
     status, url = response.status_code, response.url
-    if status == 200 or (ranged and status in (206, 416)):
+    if status == 200 or any(status in CONDITIONAL.get(name, ()) for name in headers):
         return
     if status in THROTTLED:
         raise Throttled(status, retry_after_seconds(response.headers.get("Retry-After")))

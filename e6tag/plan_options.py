@@ -30,6 +30,9 @@ class PlanOptions:
     min_count: int = 1
     min_groups: int = 1
     categories: tuple[str, ...] = ("general", "copyright", "character", "species")
+    tag_list: tuple[str, ...] | None = None
+    """the vocabulary's names in order, in place of the most frequent ones"""
+    exclude_tags: tuple[str, ...] = ()
     blacklist: bool = True
     positives: int = 512
     val_positives: int = 64

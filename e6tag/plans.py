@@ -7,6 +7,7 @@ where pictures fail: which posts of the reserve are fetched in their place.
 
 import csv
 import dataclasses
+import hashlib
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from e6tag.planning import Plan
 from e6tag.shards import FORMAT
 from e6tag.sites.base import Collection, ExportFile, Site
 from e6tag.tables import PLAN_SCHEMA, TOPUP_SCHEMA, no_rows, read_table, write_table
-from e6tag.tags import Relations, Vocabulary
+from e6tag.tags import Relations, Vocabulary, read_tag_list
 
 REMEDY = "Delete dataset.json there and run the same command again: nothing fetched is lost."
 TOPUP_REMEDY = "Remove it and run the same command again: it is made anew."
@@ -62,13 +63,23 @@ def pinned_options(config: DownloadConfig) -> dict[str, Any]:
     names = ["site", *STORED_OPTIONS, *(field.name for field in dataclasses.fields(PlanOptions))]
     values = {name: getattr(config, name) for name in names}
     folder = None if config.folder is None else str(config.folder.absolute())
-    return {**values, "categories": list(config.categories), "folder": folder}
+    lists = {name: list(getattr(config, name)) for name in ("categories", "exclude_tags")}
+    return {**values, **lists, "tag_list": tag_list_sha256(config.tag_list), "folder": folder}
+
+
+def tag_list_sha256(path: Path | None) -> str | None:
+    """What a list of tags is pinned by: the names in it, however they are written."""
+    if path is None:
+        return None
+    return hashlib.sha256("\n".join(read_tag_list(path)).encode()).hexdigest()
 
 
 def plan_options(config: DownloadConfig) -> PlanOptions:
     """The options that planning takes."""
     names = [field.name for field in dataclasses.fields(PlanOptions)]
-    return PlanOptions(**{name: getattr(config, name) for name in names})
+    values = {name: getattr(config, name) for name in names}
+    names_listed = None if config.tag_list is None else read_tag_list(config.tag_list)
+    return PlanOptions(**values | {"tag_list": names_listed})
 
 
 def check_same_options(out: Path, info: Mapping[str, Any], config: DownloadConfig) -> None:

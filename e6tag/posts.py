@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHUNK_ROWS = 1 << 16
+"""rows that are worked on at once: temporary arrays of all tags would not fit beside the posts"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,19 @@ class Posts:
         """Names of the tags of the post in this row."""
         span = self.tag_indices[self.tag_offsets[row] : self.tag_offsets[row + 1]]
         return [self.tag_names[index] for index in span]
+
+    def having(self, marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which posts have a marked tag.
+
+        Args:
+            marked: (tag names,).
+        """
+        has = np.zeros(len(self), bool)
+        for start in range(0, len(self), CHUNK_ROWS):
+            offsets = self.tag_offsets[start : start + CHUNK_ROWS + 1]
+            hits = np.flatnonzero(marked[self.tag_indices[offsets[0] : offsets[-1]]])
+            has[start + np.searchsorted(offsets - offsets[0], hits, side="right") - 1] = True
+        return has
 
     def take(self, rows: NDArray[Any]) -> "Posts":
         """The posts of these rows (positions or a boolean mask), in the given order."""

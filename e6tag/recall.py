@@ -25,6 +25,10 @@ def recalled(config: DownloadConfig) -> DownloadConfig:
     options = info.get("options")
     if not isinstance(options, dict):
         raise DataError(f"{path} is damaged, or from another version of e6tag. {REMEDY}")
+    if config.tag_list is None:
+        # The vocabulary is there already; the list that it came from need not be.
+        options = {**options, "tag_list": None}
+        info = {**info, "options": options}
     config = dataclasses.replace(config, **not_given(config, options))
     check_same_options(config.out, info, config)
     if config.base_url is None and config.site != "folder":

@@ -24,6 +24,7 @@ from e6tag.plans import (
 )
 from e6tag.sites import open_site
 from e6tag.sites.base import Collection, ExportFile, Site
+from e6tag.sites.e621_tables import find_table
 from e6tag.transport import is_public
 
 log = logging.getLogger(__name__)
@@ -110,8 +111,8 @@ def current_checksums(source: Source, folder: Path) -> dict[str, str]:
     """Checksums of what the folder's plan would be made from now."""
     if not source.is_remote:
         return dict(source.read(folder).checksums)
-    found = [folder / f"{name}.csv.gz" for name in source.site.export_files()]
-    return {path.name: files.sha256(path) for path in found if path.exists()}
+    found = [find_table(folder, name) for name in source.site.export_files()]
+    return {path.name: files.sha256(path) for path in found}
 
 
 def new_plan(source: Source) -> PinnedPlan:

@@ -67,9 +67,11 @@ ATTEMPTS = [
     {"extra_random": [10**6], "strategy": list(STRATEGIES)},
     {"num_tags": [1, 10**5], "min_count": [1, 30], "min_groups": [1, 3]},
     {"positives": [1, 10**6], "val_positives": [0, 10**6]},
+    {"tag_list": [None, ("wolf", "cub", "kit"), ("young_fox", "wolf")],
+     "exclude_tags": [(), ("fox",)], "ratings": ["s", "sqe"]},
     {"spare": [0, 1], "budget": [None, 20], "strategy": list(STRATEGIES)},
     {"min_side": [1, 100], "max_aspect": [1.5, 1e9], "seed": [0, 7]},
-]
+]  # fmt: skip
 
 
 def test_every_option_that_shapes_a_plan_is_tried():

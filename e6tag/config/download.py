@@ -36,6 +36,11 @@ class DownloadConfig(JobConfig):
     """leave out tags that fewer groups of near-copies show: they cannot be learnt and measured"""
     categories: tuple[str, ...] = ("general", "copyright", "character", "species")
     """tag categories the vocabulary takes"""
+    tag_list: Path | None = None
+    """take these tags for the vocabulary, of whatever category: a file with a name a line, or a
+    tags.csv; its order is the order of the columns"""
+    exclude_tags: tuple[str, ...] = ()
+    """leave these tags out of the vocabulary, by exact name"""
     blacklist: bool = True
     """leave out posts with tags that the site hides from newcomers by default"""
     positives: int = 512

@@ -59,6 +59,8 @@ class E621:
     """where `data/` is"""
     expected_sha256: Mapping[str, str] = field(default_factory=dict)
     """of export files, by file name; `read` refuses files that differ"""
+    file_names: Mapping[str, str] = field(default_factory=dict)
+    """of export files, by table, where a list of exports says it"""
     name: ClassVar[str] = "e621"
     categories: ClassVar[Mapping[int, str]] = CATEGORIES
     ratings: ClassVar[Mapping[str, str]] = RATINGS
@@ -86,6 +88,7 @@ class E621:
             base_url,
             static_base(exports) or (STATIC_URL if parts.hostname in OWN_HOSTS else base_url),
             {export.file_name: export.sha256 for export in exports if export.sha256},
+            {export.name: export.file_name for export in exports},
         )
 
     def export_files(self) -> Sequence[str]:
@@ -98,7 +101,9 @@ class E621:
         Raises:
             DataError: a table is missing, damaged or not the one the index promised.
         """
-        return e621_export.read_collection(folder, frozenset(RATINGS), self.expected_sha256)
+        return e621_export.read_collection(
+            folder, frozenset(RATINGS), self.expected_sha256, self.file_names
+        )
 
     def candidates(self, post: PostFile, variant: Variant) -> list[Candidate]:
         """The wanted variant where the site's rules say that it exists, then the original."""
