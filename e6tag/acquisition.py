@@ -22,7 +22,7 @@ from e6tag.progress import Progress
 from e6tag.shards import write_manifest
 from e6tag.sites import open_site
 from e6tag.sites.base import PostFile
-from e6tag.source import Source, check_options, pinned_plan
+from e6tag.source import Source, check_options, pinned_plan, settled
 from e6tag.summary import Fetched, as_text, manifest_of, summarise
 from e6tag.workers import Workers
 
@@ -42,7 +42,8 @@ def download(config: DownloadConfig) -> int:
         FetchError: the site refuses us, or does not answer.
         DataError: exports or files of the folder that are not what they must be.
     """
-    site = open_site(config.site, base_url=config.base_url, folder=config.folder)
+    site = open_site(config.site, base_url=config.base_url, folder=config.folder, via=config.via)
+    config = settled(config, site)
     check_options(config, site)
     with files.locked(config.out):
         clear_leftovers(config.out)

@@ -26,6 +26,7 @@ from e6tag.tags import Vocabulary
 
 REMEDY = "Delete dataset.json there and run the same command again: nothing fetched is lost."
 STORED_OPTIONS = ("variant", "image_size", "jpeg_quality")
+LISTED_OPTIONS = ("query", "max_posts")
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,13 @@ class PinnedPlan:
 
 def pinned_options(config: DownloadConfig) -> dict[str, Any]:
     """The options that a data folder depends on, as JSON holds them."""
-    names = ["site", *STORED_OPTIONS, *(field.name for field in dataclasses.fields(PlanOptions))]
+    planned = [field.name for field in dataclasses.fields(PlanOptions)]
+    names = ["site", *STORED_OPTIONS, *LISTED_OPTIONS, *planned]
     values = {name: getattr(config, name) for name in names}
     folder = None if config.folder is None else str(config.folder.absolute())
-    return {**values, "categories": list(config.categories), "folder": folder}
+    # Only where there are two ways is it a choice.
+    via = config.via if (config.site, config.via) == ("e621", "api") else "auto"
+    return {**values, "categories": list(config.categories), "folder": folder, "via": via}
 
 
 def plan_options(config: DownloadConfig) -> PlanOptions:

@@ -4,6 +4,7 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,7 @@ import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from e6tag.connections import Left, WatchedAdapter
+from e6tag.credentials import NOBODY, Credentials
 from e6tag.errors import FetchError
 
 CHUNK_BYTES = 1 << 16
@@ -56,8 +58,16 @@ class Limits:
 class Transport:
     """Sends requests, keeps connections open, follows redirects that are safe to follow."""
 
-    def __init__(self, base_url: str, user_agent: str, limits: Limits, connections: int):
+    def __init__(
+        self,
+        base_url: str,
+        user_agent: str,
+        limits: Limits,
+        connections: int,
+        credentials: Credentials | None = None,
+    ):
         self.limits = limits
+        self.credentials = credentials or NOBODY
         self.base_host = urlsplit(base_url).hostname or ""
         self.session = requests.Session()
         self.session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "identity"})
@@ -77,13 +87,20 @@ class Transport:
             FileFailure: the address, or one it redirects to, must not be asked.
             Transient: no answer.
         """
-        for _ in range(MAX_REDIRECTS + 1):
+        for hop in range(MAX_REDIRECTS + 1):
             self.check_target(url)
-            response = self.send_afresh(url, headers, before)
+            shown = self.credentials if not hop and self.credentials.fits(url) else NOBODY
+            with hiding(shown):
+                response = self.send_afresh(
+                    shown.added_to(url), {**headers, **shown.headers}, before
+                )
+            # What is said of an answer from here on must not tell what was shown for it.
+            response.url = url
             if not response.is_redirect:
                 return response
             with response:
                 following = urljoin(url, response.headers["location"])
+            following = self.credentials.taken_from(following)
             if url.startswith("https:") and following.startswith("http:"):
                 raise FileFailure("redirect", f"{url} redirects from https to {following}.")
             url = following
@@ -169,6 +186,16 @@ class Transport:
         slowest = self.limits.bytes_per_second
         if seconds > self.limits.grace_seconds and count < slowest * seconds:
             raise Transient(f"{url}: too slow, {count} bytes in {seconds:.0f} s")
+
+
+@contextmanager
+def hiding(credentials: Credentials) -> Iterator[None]:
+    """Keep what was shown out of the errors of a block."""
+    try:
+        yield
+    except (FileFailure, Transient) as problem:
+        problem.args = tuple(credentials.hidden_in(str(text)) for text in problem.args)
+        raise
 
 
 def bare_request(url: str, headers: Mapping[str, Any]) -> requests.PreparedRequest:
