@@ -25,7 +25,7 @@ from e6tag.run_log import Fetched, logged
 from e6tag.shard_work import plan_shards
 from e6tag.shards import write_manifest
 from e6tag.sites import open_site
-from e6tag.source import Source, check_options, pinned_plan
+from e6tag.source import Source, check_options, pinned_plan, settled
 from e6tag.summary import as_text, manifest_of, summarise
 from e6tag.tables import MANIFEST_SCHEMA, is_written
 from e6tag.update import finish_update, report_update, update
@@ -48,7 +48,8 @@ def download(config: DownloadConfig) -> int:
     """
     if config.purge or config.update:
         config = recalled(config)
-    site = open_site(config.site, base_url=config.base_url, folder=config.folder)
+    site = open_site(config.site, base_url=config.base_url, folder=config.folder, via=config.via)
+    config = settled(config, site)
     check_options(config, site)
     with files.locked(config.out):
         clear_leftovers(config.out)

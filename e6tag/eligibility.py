@@ -44,6 +44,13 @@ MINOR_TAGS = frozenset(
         "straight_shota",
         "toddlercon",
         "babycon",
+        "foal",
+        "foals",
+        "foalcon",
+        "filly",
+        "fillies",
+        "colt",
+        "colts",
         "aged_down",
         "age_regression",
     }
@@ -67,6 +74,7 @@ REASONS = (
     "deleted",
     "pending",
     "flagged",
+    "hidden",
     "minor",
     "avoid_posting",
     "rating",
@@ -94,7 +102,7 @@ def eligible(
         (posts,) mask; counts by reason (`REASONS`), each post counted once, zeros left out.
     """
     mask, counts = first_faults(find_faults(posts, relations, **limits), len(posts))
-    repeated = mask & ~first_of_each(posts.md5, mask)
+    repeated = mask & ~first_of_each(posts.content_key, mask)
     counts["duplicate"] = int(repeated.sum())
     return mask & ~repeated, {reason: counts[reason] for reason in REASONS if counts[reason]}
 
@@ -129,6 +137,7 @@ def find_faults(  # noqa: PLR0913 (a rule each)
         "deleted": posts.is_deleted,
         "pending": posts.is_pending,
         "flagged": posts.is_flagged,
+        "hidden": are_hidden(posts),
         "minor": shows_minors(posts, relations) & ~has_rating(posts, safe_ratings),
         "avoid_posting": has_tag_of(posts, relations, OFF_LIMITS_TAGS.__contains__),
         "rating": ~has_rating(posts, ratings),
@@ -138,8 +147,23 @@ def find_faults(  # noqa: PLR0913 (a rule each)
         "comic": has_tag_of(posts, relations, COMIC_TAGS.__contains__),
         "too_small": short < max(min_side, 1),
         "too_long": long > max_aspect * short,
-        "bad_md5": ~IS_HEX[posts.md5.astype("S32").view(np.uint8).reshape(-1, 32)].all(axis=1),
+        "bad_md5": ~has_hash(posts),
     }
+
+
+def are_hidden(posts: Posts) -> NDArray[np.bool_]:
+    """Which posts the site shows us no file of."""
+    return np.zeros(len(posts), bool) if posts.is_hidden is None else posts.is_hidden
+
+
+def has_hash(posts: Posts) -> NDArray[np.bool_]:
+    """Which posts have an MD5, or without one another hash, to know their file by."""
+    digits = posts.md5.astype("S32").view(np.uint8).reshape(-1, 32)
+    has_md5: NDArray[np.bool_] = np.asarray(IS_HEX[digits].all(axis=1))
+    if posts.other_hash is None:
+        return has_md5
+    has: NDArray[np.bool_] = np.where(posts.md5 == b"", posts.other_hash != b"", has_md5)
+    return has
 
 
 def first_faults(

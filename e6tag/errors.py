@@ -29,6 +29,10 @@ class FetchError(E6TagError):
     exit_code = 3
 
 
+class RefusedError(FetchError):
+    """The site does not want us, or not without an account."""
+
+
 class DataError(E6TagError):
     """Bad data: exports, shards, manifests, tables."""
 

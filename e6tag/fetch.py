@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import requests
 
 from e6tag import __version__
-from e6tag.errors import ConfigError, FetchError
+from e6tag.credentials import Credentials
+from e6tag.errors import ConfigError, FetchError, RefusedError
 from e6tag.pace import Pace, Stopped, backoff_seconds, retry_after_seconds
 from e6tag.transport import FileFailure, Limits, Transient, Transport
 
@@ -65,6 +66,7 @@ class PoliteClient:
         *,
         backoff_seconds: float = 1.0,
         limits: Limits | None = None,
+        credentials: Credentials | None = None,
     ):
         """Make a client; nothing is sent yet.
 
@@ -75,10 +77,13 @@ class PoliteClient:
             connections: threads that will use the client.
             backoff_seconds: longest wait before a first retry; doubles with each.
             limits: how long a server may take.
+            credentials: what the site itself is shown, and nobody else.
         """
         self.pace = Pace(requests_per_second)
         self.limits = limits or Limits()
-        self.transport = Transport(base_url, user_agent(contact), self.limits, connections)
+        self.transport = Transport(
+            base_url, user_agent(contact), self.limits, connections, credentials
+        )
         self.backoff_seconds = backoff_seconds
         self.requests = self.retries = self.pauses = 0
         self._health: dict[str, Health] = defaultdict(Health)
@@ -233,7 +238,7 @@ def check_status(response: requests.Response, headers: Mapping[str, str]) -> Non
     Raises:
         Throttled, Transient: try again, after a pause or a little later.
         FileFailure: this file cannot be had.
-        FetchError: the site does not want us; going on would make a ban worse.
+        RefusedError: the site does not want us; going on would make a ban worse.
     """
     status, url = response.status_code, response.url
     if status == 200 or any(status in CONDITIONAL.get(name, ()) for name in headers):
@@ -246,7 +251,7 @@ def check_status(response: requests.Response, headers: Mapping[str, str]) -> Non
         raise FileFailure("gone", f"{url}: HTTP {status} {response.reason}.")
     is_page = "html" in response.headers.get("Content-Type", "").lower()
     if status == 401 or (status == 403 and is_page):
-        raise FetchError(
+        raise RefusedError(
             f"{urlsplit(url).netloc} refuses us: HTTP {status} for {url}. Stopped, as going on "
             "could get you banned. Name yourself with --contact, wait, and lower "
             "--requests-per-second; the same command resumes."

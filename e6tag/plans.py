@@ -29,6 +29,7 @@ from e6tag.tags import Relations, Vocabulary, read_tag_list
 REMEDY = "Delete dataset.json there and run the same command again: nothing fetched is lost."
 TOPUP_REMEDY = "Remove it and run the same command again: it is made anew."
 STORED_OPTIONS = ("variant", "image_size", "jpeg_quality")
+LISTED_OPTIONS = ("query", "max_posts")
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,15 @@ class PinnedPlan:
 
 def pinned_options(config: DownloadConfig) -> dict[str, Any]:
     """The options that a data folder depends on, as JSON holds them."""
-    names = ["site", *STORED_OPTIONS, *(field.name for field in dataclasses.fields(PlanOptions))]
+    planned = [field.name for field in dataclasses.fields(PlanOptions)]
+    names = ["site", *STORED_OPTIONS, *LISTED_OPTIONS, *planned]
     values = {name: getattr(config, name) for name in names}
     folder = None if config.folder is None else str(config.folder.absolute())
     lists = {name: list(getattr(config, name)) for name in ("categories", "exclude_tags")}
-    return {**values, **lists, "tag_list": tag_list_sha256(config.tag_list), "folder": folder}
+    # Only where there are two ways is it a choice.
+    via = config.via if (config.site, config.via) == ("e621", "api") else "auto"
+    tag_list = tag_list_sha256(config.tag_list)
+    return {**values, **lists, "tag_list": tag_list, "folder": folder, "via": via}
 
 
 def tag_list_sha256(path: Path | None) -> str | None:

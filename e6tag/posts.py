@@ -29,6 +29,16 @@ class Candidate:
     size_bytes: int | None = None
     width: int | None = None
     height: int | None = None
+    other_hash: str = ""
+    """of these very bytes, where a site has no MD5: algorithm:digits"""
+
+    @property
+    def expected_hash(self) -> tuple[str, str] | None:
+        """Algorithm and hexadecimal digits of these very bytes; None where nothing is known."""
+        if self.md5:
+            return "md5", self.md5
+        algorithm, colon, digits = self.other_hash.partition(":")
+        return (algorithm, digits) if colon else None
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Posts:
 
     post_id: NDArray[np.int64]
     md5: NDArray[Any]
-    """32 lower-case hexadecimal digits of the original, dtype S32"""
+    """32 lower-case hexadecimal digits of the original, dtype S32; empty where unknown"""
     ext: NDArray[Any]
     """file extension without a dot, dtype object"""
     rating: NDArray[Any]
@@ -57,10 +67,21 @@ class Posts:
     tag_indices: NDArray[np.int32]
     tag_names: Sequence[str]
     location: Sequence[str] | None = None
-    """path of each picture, for sites that are folders"""
+    """path of each picture, for sites that are folders; JSON of addresses, for APIs"""
+    other_hash: NDArray[Any] | None = None
+    """of the original where there is no MD5, as bytes: algorithm:digits; None: never needed"""
+    is_hidden: NDArray[np.bool_] | None = None
+    """the site shows us no file of it; None: it says so of no post"""
 
     def __len__(self) -> int:
         return len(self.post_id)
+
+    @property
+    def content_key(self) -> NDArray[Any]:
+        """What posts of equal bytes have in common, as bytes; empty where nothing is known."""
+        if self.other_hash is None:
+            return self.md5
+        return np.where(self.md5 == b"", self.other_hash, self.md5)
 
     def tags_of(self, row: int) -> list[str]:
         """Names of the tags of the post in this row."""
@@ -86,7 +107,8 @@ class Posts:
         offsets, indices = take_csr(self.tag_offsets, self.tag_indices, rows)
         kept = {f.name: getattr(self, f.name) for f in fields(self)}
         for name in kept.keys() - {"tag_offsets", "tag_indices", "tag_names", "location"}:
-            kept[name] = kept[name][rows]
+            if kept[name] is not None:
+                kept[name] = kept[name][rows]
         location = None if self.location is None else [self.location[row] for row in rows.tolist()]
         return Posts(**kept | dict(tag_offsets=offsets, tag_indices=indices, location=location))
 

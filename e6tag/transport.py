@@ -4,6 +4,7 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,7 @@ import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from e6tag.connections import Left, WatchedAdapter
+from e6tag.credentials import NOBODY, Credentials, origin
 from e6tag.errors import FetchError
 
 CHUNK_BYTES = 1 << 16
@@ -56,10 +58,18 @@ class Limits:
 class Transport:
     """Sends requests, keeps connections open, follows redirects that are safe to follow."""
 
-    def __init__(self, base_url: str, user_agent: str, limits: Limits, connections: int):
+    def __init__(
+        self,
+        base_url: str,
+        user_agent: str,
+        limits: Limits,
+        connections: int,
+        credentials: Credentials | None = None,
+    ):
         self.limits = limits
+        self.credentials = credentials or NOBODY
         self.base_host = urlsplit(base_url).hostname or ""
-        self.origin = origin_of(base_url)
+        self.origin = origin(base_url)
         self.session = requests.Session()
         self.session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "identity"})
         # A proxy is for the outside; asking the environment each time is slow besides.
@@ -78,13 +88,20 @@ class Transport:
             FileFailure: the address, or one it redirects to, must not be asked.
             Transient: no answer.
         """
-        for _ in range(MAX_REDIRECTS + 1):
+        for hop in range(MAX_REDIRECTS + 1):
             self.check_target(url)
-            response = self.send_afresh(url, headers, before)
+            shown = self.credentials if not hop and self.credentials.fits(url) else NOBODY
+            with hiding(shown):
+                response = self.send_afresh(
+                    shown.added_to(url), {**headers, **shown.headers}, before
+                )
+            # What is said of an answer from here on must not tell what was shown for it.
+            response.url = url
             if not response.is_redirect:
                 return response
             with response:
                 following = urljoin(url, response.headers["location"])
+            following = self.credentials.taken_from(following)
             if url.startswith("https:") and following.startswith("http:"):
                 raise FileFailure("redirect", f"{url} redirects from https to {following}.")
             url = following
@@ -122,7 +139,7 @@ class Transport:
     def headers_for(self, url: str, headers: Mapping[str, str]) -> CaseInsensitiveDict[Any]:
         """What a request says; who we are, as far as that is secret, only to the site itself."""
         everything = CaseInsensitiveDict[Any]({**self.session.headers, **headers})
-        if origin_of(url) != self.origin:
+        if origin(url) != self.origin:
             everything.pop("Authorization", None)
         return everything
 
@@ -179,10 +196,14 @@ class Transport:
             raise Transient(f"{url}: too slow, {count} bytes in {seconds:.0f} s")
 
 
-def origin_of(url: str) -> tuple[str, str]:
-    """Scheme and host with port, as far as they are written down."""
-    parts = urlsplit(url)
-    return parts.scheme.lower(), parts.netloc.lower()
+@contextmanager
+def hiding(credentials: Credentials) -> Iterator[None]:
+    """Keep what was shown out of the errors of a block."""
+    try:
+        yield
+    except (FileFailure, Transient) as problem:
+        problem.args = tuple(credentials.hidden_in(str(text)) for text in problem.args)
+        raise
 
 
 def bare_request(url: str, headers: CaseInsensitiveDict[Any]) -> requests.PreparedRequest:

@@ -574,7 +574,9 @@ def test_a_table_row_says_where_the_files_are():
 
 def test_every_site_offers_what_a_site_must(tmp_path):
     for name in NAMES:
-        site = open_site(name, folder=tmp_path if name == "folder" else None)
+        folder = tmp_path if name == "folder" else None
+        url = None if folder else "https://example.net"
+        site = open_site(name, base_url=url, folder=folder)
         assert site.name == name
         assert site.safe_ratings <= site.ratings.keys()
         assert "general" in site.categories.values()
@@ -584,7 +586,8 @@ def test_every_site_offers_what_a_site_must(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "folder"), [("e621", "here"), ("folder", None), ("danbooru", None)]
+    ("name", "folder"),
+    [("e621", "here"), ("folder", None), ("danbooru", "here"), ("nobooru", None)],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path, name, folder):
     with pytest.raises(ConfigError):
