@@ -113,6 +113,7 @@ def test_a_list_gives_its_own_order_after_aliases(sets, aliases, listed, least):
 
 
 def test_what_a_list_cannot_give_is_said_in_one_line(caplog):
+    caplog.set_level("INFO", "e6tag")
     posts = tiny_posts([{"tags": "wolf bear fox"}])
     frame = tag_frame({"wolf": (5, 9), "bear": (5, 9), "fox": (5, 9), "rare": (0, 0)})
     listed = ["lupus", "wolf", "# comment", "WOLF", "rare", "bear", "a b", "x", "y", "z", "fox"]
@@ -127,6 +128,7 @@ def test_what_a_list_cannot_give_is_said_in_one_line(caplog):
 
 
 def test_excluded_names_are_exact_and_mean_what_they_are_aliases_of(caplog):
+    caplog.set_level("INFO", "e6tag")
     frame = tag_frame({"wolf": (5, 9), "wolf_ears": (0, 9)})
     relations = Relations({"wolves": "wolf"})
     assert excluded_names(["wolves"], frame, relations) == {"wolves", "wolf"}

@@ -196,7 +196,7 @@ site, collection = open_site("e621"), dated(booru(500))
 for split in ("hash", "time", "artist", "stratified"):
     for strategy in ("random", "cover", "quota", "all"):
         config = DownloadConfig(
-            out=Path(split, strategy), split=split, strategy=strategy, positives=20,
+            out=Path(split, strategy), ratings="s", split=split, strategy=strategy, positives=20,
             val_positives=3, extra_random=15, budget=150 if split == "time" else None,
         )
         plan = make_plan(collection, site, plan_options(config))
