@@ -70,7 +70,7 @@ class DownloadConfig(JobConfig):
     strategy: Literal["random", "cover", "quota", "all"] = "random"
     """random: near-uniform given the tag; cover: fewest posts; quota: one tag a post; all posts"""
     budget: int | None = None
-    """at most this many posts"""
+    """exactly this many posts, or all there are: tags get positives as evenly as that allows"""
     extra_random: int = 0
     """as many further training posts at random, whatever their tags: unbiased negatives"""
     spare: float = 0.05
