@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from e6tag.losses import Objective
+from e6tag.objective import Objective
 from e6tag.schedules import SGD, OneCycle
 
 
@@ -54,7 +54,8 @@ class Learner(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, *unused: Any, **also_unused: Any
     ) -> Any:
         """Summed over tags, averaged over pictures; plus the layers' own losses."""
-        total = self.objective(y, y_pred["logits"])
+        # The optimiser's count is part of a checkpoint, so a resumed run knows its step.
+        total = self.objective(y, y_pred["logits"], step=self.optimizer.iterations)
         for loss in self.losses:
             total = total + loss
         return total

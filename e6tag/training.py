@@ -22,7 +22,7 @@ from e6tag.config import TrainConfig
 from e6tag.devices import choose_device
 from e6tag.errors import DataError, RunError
 from e6tag.learner import Learner, make_optimizer, make_schedule
-from e6tag.losses import Objective
+from e6tag.objective import Objective
 from e6tag.progress import Progress
 from e6tag.session import Session, training_shares, validate, write_run
 from e6tag.shards import Dataset
@@ -118,9 +118,7 @@ def build_learner(config: TrainConfig, batches: Batches) -> Learner:
     """Network, objective and optimiser with their initial values."""
     shares = training_shares(batches)
     network = models.build_tagger(config, shares)
-    num_tags = len(shares)
-    objective = Objective(config.loss, num_tags, config.focal_alpha, config.focal_gamma)
-    learner = Learner(network, objective)
+    learner = Learner(network, build_objective(config, len(shares), batches.steps_per_epoch))
     backbone = models.BACKBONES[config.backbone]
     slow = models.backbone_paths(network) if backbone.pretrained else []
     total_steps = config.epochs * batches.steps_per_epoch
@@ -132,6 +130,15 @@ def build_learner(config: TrainConfig, batches: Batches) -> Learner:
     learner.compile(optimizer=optimizer, jit_compile="auto")
     learner.prepare(config.image_size)
     return learner
+
+
+def build_objective(config: TrainConfig, num_tags: int, steps_per_epoch: int) -> Objective:
+    """The loss that the options name."""
+    return Objective(
+        config.loss, num_tags, config.focal_alpha, config.focal_gamma,
+        asl=(config.asl_gamma_positive, config.asl_gamma_negative, config.asl_margin),
+        splc_threshold=config.splc_threshold, splc_start=config.splc_epochs * steps_per_epoch,
+    )  # fmt: skip
 
 
 def describe(session: Session) -> None:

@@ -5,7 +5,7 @@ from scipy import special
 
 from e6tag import losses, metrics
 from e6tag.layers import HeteroscedasticLogits
-from e6tag.losses import Objective
+from e6tag.objective import Objective
 
 # Training: many rare tags, four in ten positives missing from the training labels.
 

@@ -40,12 +40,23 @@ class TrainConfig(JobConfig):
     """input-dependent label noise; without it the head is a plain linear layer"""
     temperature: float = 1.0
     """divides the noisy logits before the sigmoid"""
-    loss: Literal["focal-robust", "focal", "robust", "bce"] = "focal-robust"
-    """focal loss inside the adaptive robust loss, either alone, or summed cross-entropy"""
+    loss: Literal["focal-robust", "focal", "robust", "bce", "asl", "hill", "splc"] = "focal-robust"
+    """focal loss inside the adaptive robust loss, either alone, summed cross-entropy, or losses
+    for missing labels: asymmetric, Hill, and SPLC, which corrects labels by its predictions"""
     focal_alpha: float = 0.25
     """focal loss: weight of positives (negatives have one minus this); -1 weighs both alike"""
     focal_gamma: float = 2.0
     """focal loss: how fast well-predicted tags fade"""
+    asl_gamma_positive: float = 0.0
+    """asl: how fast well-predicted positives fade"""
+    asl_gamma_negative: float = 4.0
+    """asl: how fast well-predicted negatives fade"""
+    asl_margin: float = 0.05
+    """asl: negatives of a probability up to this cost nothing"""
+    splc_epochs: int = 1
+    """splc: passes over the pictures before predictions may correct labels"""
+    splc_threshold: float = 0.6
+    """splc: a tag that a picture lacks counts as forgotten above this probability"""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """sgd cycles its momentum inversely to the learning rate"""
     learning_rate: float = 2e-3
