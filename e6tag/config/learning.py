@@ -40,6 +40,11 @@ class TrainConfig(JobConfig):
     """input-dependent label noise; without it the head is a plain linear layer"""
     temperature: float = 1.0
     """divides the noisy logits before the sigmoid"""
+    likelihood: Literal["marginal", "joint"] = "marginal"
+    """joint: train all tags of a picture together, so that the factors' correlation counts;
+    needs --loss bce; predictions are of one tag at a time either way"""
+    factor_samples: int = 16
+    """joint likelihood: draws of the factors for each picture and step; memory grows with them"""
     loss: Literal["focal-robust", "focal", "robust", "bce", "asl", "hill", "splc"] = "focal-robust"
     """focal loss inside the adaptive robust loss, either alone, summed cross-entropy, or losses
     for missing labels: asymmetric, Hill, and SPLC, which corrects labels by its predictions"""

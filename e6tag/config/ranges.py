@@ -19,6 +19,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "key_size": (1, 4096),
     "factors": (0, 4096),
     "temperature": (TINY, HUGE),
+    "factor_samples": (1, 65_536),
     "focal_alpha": (-HUGE, 1),
     "focal_gamma": (0, HUGE),
     "asl_gamma_positive": (0, HUGE),
