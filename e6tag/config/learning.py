@@ -41,13 +41,11 @@ class TrainConfig(JobConfig):
     temperature: float = 1.0
     """divides the noisy logits before the sigmoid"""
     likelihood: Literal["marginal", "joint"] = "marginal"
-    """joint: train all tags of a picture together, so that the factors' correlation counts;
-    needs --loss bce; predictions are of one tag at a time either way"""
+    """joint trains all tags of a picture together: correlation counts; needs --loss bce"""
     factor_samples: int = 16
     """joint likelihood: draws of the factors for each picture and step; memory grows with them"""
     loss: Literal["focal-robust", "focal", "robust", "bce", "asl", "hill", "splc"] = "focal-robust"
-    """focal loss inside the adaptive robust loss, either alone, summed cross-entropy, or losses
-    for missing labels: asymmetric, Hill, and SPLC, which corrects labels by its predictions"""
+    """focal in the adaptive robust loss, either alone, cross-entropy, three for missing labels"""
     focal_alpha: float = 0.25
     """focal loss: weight of positives (negatives have one minus this); -1 weighs both alike"""
     focal_gamma: float = 2.0
