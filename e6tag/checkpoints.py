@@ -8,16 +8,21 @@ A kill between any two of these leaves the older state.json with the file that i
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from e6tag.config import TrainConfig
 from e6tag.errors import ConfigError, RunError
 from e6tag.files import finished, read_json, write_json
 
 STATE = "state.json"
 BYTES_AROUND_VARIABLE = 4096
 """HDF5's names and tables; 2 to 3 kB were measured."""
+DEFAULTS: dict[str, Any] = {
+    option.name: list(option.default) if isinstance(option.default, tuple) else option.default
+    for option in fields(TrainConfig)
+}
 REMEDY = "Delete the checkpoints folder to train from the start."
 
 
@@ -143,7 +148,8 @@ def check_same(run: Path, state: State, options: dict[str, Any], fingerprint: st
         ConfigError: other options or other data; names the first difference.
     """
     for name, wanted in options.items():
-        made = state.options.get(name)
+        # Begun by a version without this option, which did what its default does.
+        made = state.options.get(name, DEFAULTS.get(name))
         if made != wanted:
             raise ConfigError(
                 f"{run} was begun with {name} {made}, not {wanted}. "

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from e6tag.losses import Objective
+from e6tag.joint import JointLikelihood
+from e6tag.objective import Objective
 from e6tag.schedules import SGD, OneCycle
 
 
@@ -40,21 +41,40 @@ class AdamW(keras.optimizers.AdamW):
 
 
 class Learner(keras.Model):
-    """The network to train, together with the trained parts of its objective."""
+    """The network to train, together with the trained parts of its objective.
 
-    def __init__(self, network: keras.Model, objective: Objective):
+    Args:
+        network: pictures to a dictionary with `logits`, `probabilities` and `vector`.
+        objective: loss of the labels, one tag at a time.
+        joint: loss of all labels of a picture together, which trains in the objective's place;
+            the network's layer `tags` must be a `HeteroscedasticLogits` with factors.
+    """
+
+    def __init__(
+        self, network: keras.Model, objective: Objective, joint: JointLikelihood | None = None
+    ):
         super().__init__(name="learner")
-        self.network, self.objective = network, objective
+        self.network, self.objective, self.joint = network, objective, joint
 
     def call(self, pictures: Any, training: bool | None = None) -> Any:
         """Outputs of the network."""
         return self.network(pictures, training=training)
 
     def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, *unused: Any, **also_unused: Any
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
     ) -> Any:
         """Summed over tags, averaged over pictures; plus the layers' own losses."""
-        total = self.objective(y, y_pred["logits"])
+        # The optimiser's count is part of a checkpoint, so a resumed run knows its step.
+        step = self.optimizer.iterations
+        if self.joint is not None and training:
+            total = self.joint(self.network.get_layer("tags"), y, y_pred["vector"], step)
+        else:
+            total = self.objective(y, y_pred["logits"], step=step)
         for loss in self.losses:
             total = total + loss
         return total

@@ -20,9 +20,10 @@ from e6tag import checkpoints, files, models, runs, shards
 from e6tag.batches import Augmentation, Batches
 from e6tag.config import TrainConfig
 from e6tag.devices import choose_device
-from e6tag.errors import DataError, RunError
+from e6tag.errors import ConfigError, DataError, RunError
+from e6tag.joint import JointLikelihood
 from e6tag.learner import Learner, make_optimizer, make_schedule
-from e6tag.losses import Objective
+from e6tag.objective import Objective
 from e6tag.progress import Progress
 from e6tag.session import Session, training_shares, validate, write_run
 from e6tag.shards import Dataset
@@ -37,6 +38,7 @@ NOT_SHAPING = {
 
 def train(config: TrainConfig) -> int:
     """Train a tagger; rerun the same command to resume."""
+    check_likelihood(config)
     dataset = shards.open_dataset(shards.default_data(config.data))
     with files.locked(config.run):
         if finished_before(config, dataset):
@@ -52,6 +54,26 @@ def train(config: TrainConfig) -> int:
         write_run(session)
     report(session)
     return 1 if session.train.failures or session.val.failures else 0
+
+
+def check_likelihood(config: TrainConfig) -> None:
+    """Refuse a joint likelihood where there is none, or where it would change nothing.
+
+    Raises:
+        ConfigError: naming the option that is in its way.
+    """
+    if config.likelihood == "marginal":
+        return
+    if not config.heteroscedastic or not config.factors:
+        raise ConfigError(
+            "--likelihood joint needs correlated label noise: "
+            "leave --heteroscedastic on, and --factors above 0."
+        )
+    if config.loss != "bce":
+        raise ConfigError(
+            f"--likelihood joint is a likelihood of labels, which --loss {config.loss} is not. "
+            "Add --loss bce."
+        )
 
 
 def shaping(config: TrainConfig) -> dict[str, Any]:
@@ -118,9 +140,9 @@ def build_learner(config: TrainConfig, batches: Batches) -> Learner:
     """Network, objective and optimiser with their initial values."""
     shares = training_shares(batches)
     network = models.build_tagger(config, shares)
-    num_tags = len(shares)
-    objective = Objective(config.loss, num_tags, config.focal_alpha, config.focal_gamma)
-    learner = Learner(network, objective)
+    objective = build_objective(config, len(shares), batches.steps_per_epoch)
+    joint = JointLikelihood(config.factor_samples, config.seed)
+    learner = Learner(network, objective, joint if config.likelihood == "joint" else None)
     backbone = models.BACKBONES[config.backbone]
     slow = models.backbone_paths(network) if backbone.pretrained else []
     total_steps = config.epochs * batches.steps_per_epoch
@@ -134,15 +156,24 @@ def build_learner(config: TrainConfig, batches: Batches) -> Learner:
     return learner
 
 
+def build_objective(config: TrainConfig, num_tags: int, steps_per_epoch: int) -> Objective:
+    """The loss that the options name."""
+    return Objective(
+        config.loss, num_tags, config.focal_alpha, config.focal_gamma,
+        asl=(config.asl_gamma_positive, config.asl_gamma_negative, config.asl_margin),
+        splc_threshold=config.splc_threshold, splc_start=config.splc_epochs * steps_per_epoch,
+    )  # fmt: skip
+
+
 def describe(session: Session) -> None:
     """Say what is about to be trained."""
     config, network = session.config, session.learner.network
     trainable = sum(int(np.prod(w.shape)) for w in session.learner.trainable_variables)
     log.info(
-        "model: %s (%s), %d tags, %s parameters, %s of them trained; loss %s, optimiser %s",
+        "model: %s (%s), %d tags, %s parameters, %s of them trained; loss %s%s, optimiser %s",
         config.backbone, models.BACKBONES[config.backbone].origin,
         len(session.dataset.vocabulary), f"{network.count_params():,}", f"{trainable:,}",
-        config.loss, config.optimizer,
+        config.loss, " (joint)" if config.likelihood == "joint" else "", config.optimizer,
     )  # fmt: skip
     log.info(
         "data: %s, %d training and %d validation pictures at %d px; %d epochs of %d steps",

@@ -193,11 +193,32 @@ def test_a_dry_run_describes_and_writes_no_checkpoint(data, tmp_path):
     assert not (tmp_path / "r" / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("loss", ["bce", pytest.param("robust", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "loss", ["bce", *(pytest.param(k, marks=pytest.mark.slow) for k in ("robust", "asl", "hill"))]
+)
 def test_other_losses_are_one_flag_away(data, tmp_path, loss):
     code, out, err = train(data, tmp_path / "r", "--epochs", "1", "--loss", loss)
     assert code == 0, err
     assert "macro AP" in out
+
+
+JOINT = ["--loss", "bce", "--likelihood", "joint", "--factor-samples", "4"]
+SPLC = ["--loss", "splc", "--splc-epochs", "1", "--splc-threshold", "0.3"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [JOINT, SPLC], ids=["joint", "splc"])
+def test_draws_and_corrections_go_on_where_a_killed_run_stopped(data, tmp_path, options):
+    options = [*options, "--epochs", "3", "--checkpoint-seconds", "0.2"]
+    code, _, err = train(data, tmp_path / "whole", *options)
+    assert code == 0, err
+    kill_after_checkpoint(data, tmp_path / "killed", signal.SIGKILL, *options)
+    code, _, err = train(data, tmp_path / "killed", *options)
+    assert code == 0, err
+    assert "resuming at step" in err
+    (_, whole), (_, resumed) = final_weights(tmp_path / "whole"), final_weights(tmp_path / "killed")
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, resumed[name], err_msg=name)
 
 
 @pytest.mark.slow
@@ -214,6 +235,9 @@ def test_sgd_and_a_plain_head_without_attention_train_too(data, tmp_path):
         (["--mixed-precision"], 2, "needs a GPU"),
         (["--backbone", "vgg"], 2, "no backbone 'vgg'"),
         (["--freeze", "9"], 2, "--freeze is 9"),
+        (["--likelihood", "joint"], 2, "Add --loss bce"),
+        (["--likelihood", "joint", "--loss", "bce", "--factors", "0"], 2, "--factors above 0"),
+        (["--loss", "asl", "--asl-margin", "1"], 2, "--asl-margin must be from 0 to 0.999"),
         (["--learning-rate", "1e30", "--epochs", "3", "--clip-norm", "0"], 5, "the loss is"),
     ],
 )

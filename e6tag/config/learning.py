@@ -40,12 +40,26 @@ class TrainConfig(JobConfig):
     """input-dependent label noise; without it the head is a plain linear layer"""
     temperature: float = 1.0
     """divides the noisy logits before the sigmoid"""
-    loss: Literal["focal-robust", "focal", "robust", "bce"] = "focal-robust"
-    """focal loss inside the adaptive robust loss, either alone, or summed cross-entropy"""
+    likelihood: Literal["marginal", "joint"] = "marginal"
+    """joint trains all tags of a picture together: correlation counts; needs --loss bce"""
+    factor_samples: int = 16
+    """joint likelihood: draws of the factors for each picture and step; memory grows with them"""
+    loss: Literal["focal-robust", "focal", "robust", "bce", "asl", "hill", "splc"] = "focal-robust"
+    """focal in the adaptive robust loss, either alone, cross-entropy, three for missing labels"""
     focal_alpha: float = 0.25
     """focal loss: weight of positives (negatives have one minus this); -1 weighs both alike"""
     focal_gamma: float = 2.0
     """focal loss: how fast well-predicted tags fade"""
+    asl_gamma_positive: float = 0.0
+    """asl: how fast well-predicted positives fade"""
+    asl_gamma_negative: float = 4.0
+    """asl: how fast well-predicted negatives fade"""
+    asl_margin: float = 0.05
+    """asl: negatives of a probability up to this cost nothing"""
+    splc_epochs: int = 1
+    """splc: passes over the pictures before predictions may correct labels"""
+    splc_threshold: float = 0.6
+    """splc: a tag that a picture lacks counts as forgotten above this probability"""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """sgd cycles its momentum inversely to the learning rate"""
     learning_rate: float = 2e-3
