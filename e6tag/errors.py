@@ -48,5 +48,8 @@ class RunError(E6TagError):
 INPUTS_FAILED = 1
 """Exit code of a command that finished although some inputs failed."""
 
+DEFECT = 70
+"""Exit code of a command that ended as nobody foresaw (EX_SOFTWARE of sysexits.h)."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C; the same command resumes."""

@@ -16,7 +16,7 @@ from conftest import ROOT, run_command
 
 from e6tag import cli, config
 from e6tag.chatter import without_chatter
-from e6tag.errors import ConfigError, DataError, FetchError, RunError
+from e6tag.errors import DEFECT, ConfigError, DataError, FetchError, RunError
 
 SCRIPTS = ["download.py", "train.py", "eval.py", "test.py", "embed.py"]
 HELP_SECONDS = 0.5
@@ -214,3 +214,13 @@ def test_download_without_arguments_says_whom_it_will_ask_how_fast_and_how_to_st
     assert "1 request a second" in first
     assert "Ctrl-C stops it" in first
     assert "Traceback" not in words
+
+
+def test_a_defect_has_a_code_of_its_own_and_tells_where(monkeypatch, capsys):
+    def broken(options):
+        raise ZeroDivisionError("deep inside")
+
+    monkeypatch.setattr(cli, "load_job", lambda verb: broken)
+    assert cli.run("doctor", [], "e6tag doctor") == DEFECT
+    told = capsys.readouterr().err
+    assert "deep inside" in told and told.splitlines()[-1].startswith("e6tag doctor: that is a")
