@@ -103,7 +103,7 @@ def run(verb: str, arguments: Sequence[str], program: str) -> int:
         return 0
     except OSError as problem:
         return fail(program, explain(problem), ConfigError.exit_code)
-    except Exception:
+    except Exception:  # noqa: BLE001 (nothing may pass for "some inputs failed")
         # Python's own code for this is 1, which means here that all but some inputs was done.
         traceback.print_exc()
         return fail(program, "that is a defect of e6tag. Report it with the lines above.", DEFECT)
