@@ -92,6 +92,9 @@ class Download:
                 self.report(len(chunk))
                 if self.client.pace.stopping.is_set():
                     raise Stopped
+                if self.size_bytes is not None and stream.tell() > self.size_bytes:
+                    # It is another file, and there may be no end of it.
+                    return
 
     def is_right(self) -> bool:
         """Whether the part is the whole file, by all that is known of it."""

@@ -31,7 +31,9 @@ THROTTLES_TO_STOP = 12
 """Pauses that a host asked for, one after the other, that end a run."""
 GONE = frozenset({404, 410, 451})
 THROTTLED = frozenset({429, 503})
-TRANSIENT = frozenset({202, 204, 408, 421, 425, 500, 502, 504, *range(520, 531)})
+TRANSIENT = frozenset({202, 204, 206, 304, 407, 408, 421, 425, *range(500, 600)}) - THROTTLED
+"""Whatever says nothing of the file: a server's or a proxy's trouble, or an answer to a question
+that was not asked."""
 CONDITIONAL = {"Range": (206, 416), "If-None-Match": (304,), "If-Modified-Since": (304,)}
 """Statuses that are answers where a header asks for them."""
 LATER = "Run the same command again later; it resumes."
@@ -161,7 +163,7 @@ class PoliteClient:
     def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
         """A whole body of bounded size, in bounded time."""
         stated = response.headers.get("Content-Length", "")
-        if stated.isdigit() and int(stated) > max_bytes:
+        if stated.isascii() and stated.isdigit() and int(stated) > max_bytes:
             raise too_large(response.url, max_bytes)
         pieces, num_bytes = [], 0
         deadline = time.monotonic() + self.limits.body_seconds
