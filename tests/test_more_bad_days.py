@@ -13,11 +13,12 @@ from tiny_booru import download_config, tiny_booru
 from e6tag import acquisition
 from e6tag.downloads import ReplacedError, download_file
 from e6tag.errors import DataError
-from e6tag.fetch import FileFailure, Limits, PoliteClient
+from e6tag.fetch import FAILURES_TO_STOP, FileFailure, Limits, PoliteClient
 from e6tag.pace import MAX_PAUSE_SECONDS, retry_after_seconds
 from e6tag.sites.e621 import parse_export_index
 from e6tag.sites.listed import ListedPost
 from e6tag.sites.listing_files import page_path, read_page, write_page
+from e6tag.workers import Workers
 
 BODY = b"picture" * 500
 QUICK = Limits(
@@ -140,6 +141,29 @@ def test_no_file_is_given_up_for_good_for_what_is_not_said_of_it(server, client,
     assert (caught.value.reason, caught.value.permanent) == ("unreachable", False)
     server.answers = {"/b": lambda e: e.answer(b"", status) if e.count < 3 else e.answer(BODY)}
     assert client.get(server.url + "/b") == BODY
+
+
+# --- when a host counts as down ----------------------------------------------------------------
+
+
+def test_one_bad_moment_of_many_connections_does_not_end_the_run(server):
+    """Each of them fails, as when a server starts anew: that is one failure, not thirty."""
+    num = 32
+    client = PoliteClient(server.url, 1e6, "tester", num, backoff_seconds=0.05, limits=QUICK)
+    server.answers = {
+        f"/{n}": lambda e: e.close() if e.count < 3 else e.answer(BODY) for n in range(num)
+    }
+    found = list(Workers(lambda n: client.get(f"{server.url}/{n}"), num).map(range(num)))
+    assert found == [BODY] * num
+
+
+def test_files_that_are_not_there_show_that_the_host_is(server, client):
+    answer = lambda e: e.close() if e.count < 3 else e.answer(b"", "404 Not Found")  # noqa: E731
+    server.answers = {f"/{n}": answer for n in range(FAILURES_TO_STOP)}
+    for n in range(FAILURES_TO_STOP):
+        with pytest.raises(FileFailure) as caught:
+            client.get(f"{server.url}/{n}")
+        assert caught.value.reason == "gone"
 
 
 # --- exports -----------------------------------------------------------------------------------
