@@ -86,7 +86,7 @@ class Download:
             self.discard()
             note = {"url": self.url, "sha256": self.sha256, "validator": validator_of(response)}
             files.write_json(self.note, note)
-        with self.part.open("ab") as stream:
+        with files.naming(self.part), self.part.open("ab") as stream:
             for chunk in self.client.transport.chunks(response, decoded=False):
                 stream.write(chunk)
                 self.report(len(chunk))
