@@ -150,6 +150,7 @@ def run(url, folder, out, *more):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_a_refusal_ends_the_run_at_once_and_it_goes_on_later(refusal, tmp_path):
     folder = tiny_booru(tmp_path / "booru", NUM_POSTS)
@@ -205,6 +206,7 @@ def test_kinds_that_are_not_decoded_are_refused_with_a_reason(name):
 # --- a disk that is full while the exports come ------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_a_full_disk_under_an_export_names_it_and_the_part_is_used(tmp_path):
     folder = tiny_booru(tmp_path / "booru", NUM_POSTS)
