@@ -86,12 +86,15 @@ class Download:
             self.discard()
             note = {"url": self.url, "sha256": self.sha256, "validator": validator_of(response)}
             files.write_json(self.note, note)
-        with self.part.open("ab") as stream:
+        with files.naming(self.part), self.part.open("ab") as stream:
             for chunk in self.client.transport.chunks(response, decoded=False):
                 stream.write(chunk)
                 self.report(len(chunk))
                 if self.client.pace.stopping.is_set():
                     raise Stopped
+                if self.size_bytes is not None and stream.tell() > self.size_bytes:
+                    # It is another file, and there may be no end of it.
+                    return
 
     def is_right(self) -> bool:
         """Whether the part is the whole file, by all that is known of it."""

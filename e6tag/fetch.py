@@ -26,12 +26,15 @@ Result = TypeVar("Result")
 MAX_BODY_BYTES = 256 << 20
 ATTEMPTS = 5
 FAILURES_TO_STOP = 20
-"""Failed exchanges with a host, one after the other, that end a run."""
+"""Failed exchanges with a host, one after the other, that end a run: with more than four
+connections as many as all of them can have, as one bad moment is a failure of each."""
 THROTTLES_TO_STOP = 12
 """Pauses that a host asked for, one after the other, that end a run."""
 GONE = frozenset({404, 410, 451})
 THROTTLED = frozenset({429, 503})
-TRANSIENT = frozenset({202, 204, 408, 421, 425, 500, 502, 504, *range(520, 531)})
+TRANSIENT = frozenset({202, 204, 206, 304, 407, 408, 421, 425, *range(500, 600)}) - THROTTLED
+"""Whatever says nothing of the file: a server's or a proxy's trouble, or an answer to a question
+that was not asked."""
 CONDITIONAL = {"Range": (206, 416), "If-None-Match": (304,), "If-Modified-Since": (304,)}
 """Statuses that are answers where a header asks for them."""
 LATER = "Run the same command again later; it resumes."
@@ -52,6 +55,11 @@ class Health:
     failures: int = 0
     throttles: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reset(self) -> None:
+        """The host has answered."""
+        with self.lock:
+            self.failures = self.throttles = 0
 
 
 class PoliteClient:
@@ -85,6 +93,7 @@ class PoliteClient:
             base_url, user_agent(contact), self.limits, connections, credentials
         )
         self.backoff_seconds = backoff_seconds
+        self.failures_to_stop = max(FAILURES_TO_STOP, ATTEMPTS * connections)
         self.requests = self.retries = self.pauses = 0
         self._health: dict[str, Health] = defaultdict(Health)
 
@@ -135,9 +144,12 @@ class PoliteClient:
                     raise FileFailure("unreachable", f"{problem}.", permanent=False) from None
                 self.retries += 1
                 self.pace.sleep(backoff_seconds(failures, self.backoff_seconds))
+            except FileFailure:
+                # That there is no such file is an answer as well.
+                health.reset()
+                raise
             else:
-                with health.lock:
-                    health.failures = health.throttles = 0
+                health.reset()
                 return result
 
     def attempt(
@@ -161,7 +173,7 @@ class PoliteClient:
     def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
         """A whole body of bounded size, in bounded time."""
         stated = response.headers.get("Content-Length", "")
-        if stated.isdigit() and int(stated) > max_bytes:
+        if stated.isascii() and stated.isdigit() and int(stated) > max_bytes:
             raise too_large(response.url, max_bytes)
         pieces, num_bytes = [], 0
         deadline = time.monotonic() + self.limits.body_seconds
@@ -199,7 +211,7 @@ class PoliteClient:
         """A host that only fails ends the run."""
         with health.lock:
             health.failures += 1
-        if health.failures >= FAILURES_TO_STOP:
+        if health.failures >= self.failures_to_stop:
             raise FetchError(
                 f"{urlsplit(url).netloc} does not answer: {health.failures} failures in a row, "
                 f"the last was {problem}. {LATER}"

@@ -115,7 +115,8 @@ class Incoming:
         if not self.failures.exists():
             return
         content = self.failures.read_text(encoding="utf-8", errors="replace")
-        for line in content.splitlines():
+        # Not splitlines(): what a site says may hold other characters that it takes for ends.
+        for line in content.split("\n"):
             try:
                 yield Failed(**json.loads(line))
             except (ValueError, TypeError):

@@ -213,7 +213,10 @@ def advice(problem: FileFailure, site: ApiSite) -> str:
     if problem.reason == "unreachable":
         return "Run the same command again later; it resumes."
     if problem.reason == "gone":
-        return f"Check --base-url, and that the site is {site.title}."
+        return (
+            f"Check --base-url, and that the site is {site.title}. A 410 may also say that it "
+            "shows nothing so far back: ask for fewer posts with --max-posts."
+        )
     return f"The site refuses this search: ask for fewer words. {account_advice(site)}".rstrip()
 
 

@@ -4,6 +4,7 @@ fingerprints/<shard>.npy   of the pictures of a shard, in its order: kept, so th
                            need not decode them again
 """
 
+import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ from e6tag.shards import read_stored
 
 DECODED_PX = 4 * THUMBNAIL_PX
 """Pictures are looked at in this size: four times finer than what is kept of them."""
+MAX_JUDGED = 1 << 12
+"""Pairs whose thumbnails are compared together: some 11 kB each."""
+UNREADABLE = (OSError, ValueError, EOFError, tokenize.TokenError)
+"""What NumPy raises on a file that is not what it wrote: its header is read as Python is."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,11 @@ def judged(
         rows, places = queries[query], others[other]
         is_near = distance(prints.down[rows], prints.down[places]) <= MAX_DISTANCE
         rows, places = rows[is_near], places[is_near]
-        differs = difference(prints.thumbnails(rows), prints.thumbnails(places))
-        is_alike = differs <= MAX_DIFFERENCE
-        yield np.stack([rows[is_alike], places[is_alike], differs[is_alike]], 1)
+        for start in range(0, len(rows), MAX_JUDGED):
+            some = slice(start, start + MAX_JUDGED)
+            differs = difference(prints.thumbnails(rows[some]), prints.thumbnails(places[some]))
+            is_alike = differs <= MAX_DIFFERENCE
+            yield np.stack([rows[some][is_alike], places[some][is_alike], differs[is_alike]], 1)
 
 
 def read_prints(out: Path, works: Sequence[ShardWork], quiet: bool) -> Prints:
@@ -152,8 +159,9 @@ def up_to_date(out: Path, work: ShardWork, path: Path) -> NDArray[np.void]:
 def read_kept(path: Path) -> NDArray[np.void]:
     """A file of fingerprints; empty where there is none, or it is none of this version's."""
     try:
-        kept = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+        # Not np.load(), which would take some damage for a zip file.
+        kept = np.lib.format.open_memmap(path, mode="r")
+    except UNREADABLE:
         return np.zeros(0, FINGERPRINT)
     is_ours = kept.dtype == FINGERPRINT and kept.ndim == 1
     return kept if is_ours else np.zeros(0, FINGERPRINT)

@@ -87,7 +87,8 @@ def retry_after_seconds(header: str | None) -> float | None:
     except ValueError:
         try:
             when = email.utils.parsedate_to_datetime(header or "")
-        except ValueError:
+        except (ValueError, OverflowError):
+            # A year or a zone of more digits than a computer's numbers have is the latter.
             return None
         when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
         seconds = (when - datetime.now(UTC)).total_seconds()

@@ -180,11 +180,17 @@ def nested(shortfalls: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
     return short
 
 
-def write_relations(out: Path, relations: Relations) -> None:
-    """Write aliases.csv and implications.csv: what the labels are closed under."""
-    write_pairs(out / "aliases.csv", relations.aliases.items())
+def write_relations(out: Path, relations: Relations, mark: str = "") -> None:
+    """Write aliases.csv and implications.csv: what the labels are closed under.
+
+    Args:
+        out: data folder.
+        relations: of the site.
+        mark: stands before the ending of both names.
+    """
+    write_pairs(out / f"aliases{mark}.csv", relations.aliases.items())
     implied = relations.implications.items()
-    write_pairs(out / "implications.csv", ((a, b) for a, others in implied for b in others))
+    write_pairs(out / f"implications{mark}.csv", ((a, b) for a, others in implied for b in others))
 
 
 def write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> None:

@@ -136,10 +136,11 @@ def forget(out: Path, post_ids: Collection[int]) -> None:
             path.unlink()
     failures = out / "incoming" / "failures.jsonl"
     if failures.exists():
-        lines = failures.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        # Not splitlines(): see `Incoming.read_failures`.
+        lines = failures.read_text(encoding="utf-8", errors="replace").split("\n")
         kept = [line for line in lines if post_id_of(line) not in post_ids]
         if len(kept) < len(lines):
-            files.write_text(failures, "".join(kept))
+            files.write_text(failures, "\n".join(kept))
 
 
 def post_id_of(line: str) -> int | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -100,12 +100,22 @@ class Transport:
             if not response.is_redirect:
                 return response
             with response:
-                following = urljoin(url, response.headers["location"])
-            following = self.credentials.taken_from(following)
+                following = self.target_of(url, response.headers["location"])
             if url.startswith("https:") and following.startswith("http:"):
                 raise FileFailure("redirect", f"{url} redirects from https to {following}.")
             url = following
         raise FileFailure("redirect", f"{url}: more than {MAX_REDIRECTS} redirects.")
+
+    def target_of(self, url: str, location: str) -> str:
+        """Where a redirect leads, without what was shown to the site.
+
+        Raises:
+            FileFailure: it names no address.
+        """
+        try:
+            return self.credentials.taken_from(urljoin(url, location))
+        except ValueError as problem:
+            raise FileFailure("bad_address", f"{url} redirects to no address: {problem}.") from None
 
     def send_afresh(
         self, url: str, headers: Mapping[str, str], before: Callable[[], None]
@@ -157,7 +167,7 @@ class Transport:
         Raises:
             FileFailure: not http(s), or a public site's link to a private address.
         """
-        parts = urlsplit(url)
+        parts = split_address(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise FileFailure("redirect", f"{url} is not an http address.")
         if parts.hostname == self.base_host or not is_public(self.base_host):
@@ -194,6 +204,21 @@ class Transport:
         slowest = self.limits.bytes_per_second
         if seconds > self.limits.grace_seconds and count < slowest * seconds:
             raise Transient(f"{url}: too slow, {count} bytes in {seconds:.0f} s")
+
+
+def split_address(url: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        FileFailure: its host or port cannot be.
+    """
+    try:
+        parts = urlsplit(url)
+        # Looked at here, as it is only read when it is asked for.
+        _ = parts.port
+    except ValueError as problem:
+        raise FileFailure("bad_address", f"{url}: {problem}.") from None
+    return parts
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The job `download --update`: a data folder follows its site.
 
-plan.next.parquet  the plan as it is to be; so are reserve.next.parquet and topup.next.parquet
+plan.next.parquet  the plan as it is to be; so are reserve, topup, aliases and implications
 update.json        what else is to be; from here on the update is certain
 
 Then they take their places, the shards are rewritten one by one where they differ from it, and
@@ -30,7 +30,8 @@ from e6tag.source import Source, read_newest
 from e6tag.tables import PLAN_SCHEMA, TOPUP_SCHEMA, write_table
 from e6tag.tags import Vocabulary
 
-TABLES = ("plan", "reserve", "topup")
+TABLES = ("plan.parquet", "reserve.parquet", "topup.parquet", "aliases.csv", "implications.csv")
+NEXT = ".next"
 REMEDY = "Remove it and run download.py --update again: nothing fetched is lost."
 
 
@@ -77,10 +78,10 @@ def pin_update(
 ) -> None:
     """Write down what is to be; update.json, which makes it certain, comes last."""
     out, old = source.config.out, plan.info
-    write_table(next_path(out, "plan"), renewal.table, PLAN_SCHEMA)
-    write_table(next_path(out, "reserve"), renewal.reserve, PLAN_SCHEMA)
-    write_table(next_path(out, "topup"), renewal.topup, TOPUP_SCHEMA)
-    write_relations(out, collection.relations)
+    write_table(next_path(out, "plan.parquet"), renewal.table, PLAN_SCHEMA)
+    write_table(next_path(out, "reserve.parquet"), renewal.reserve, PLAN_SCHEMA)
+    write_table(next_path(out, "topup.parquet"), renewal.topup, TOPUP_SCHEMA)
+    write_relations(out, collection.relations, NEXT)
     info = old | {
         "e6tag": __version__,
         "base_url": source.site.base_url,
@@ -92,8 +93,8 @@ def pin_update(
         "shortfalls": nested(renewal.shortfalls),
         # They were proven for the plan as it was.
         "bounds": {},
-        "fingerprint": files.sha256(next_path(out, "plan")),
-        "reserve": files.sha256(next_path(out, "reserve")),
+        "fingerprint": files.sha256(next_path(out, "plan.parquet")),
+        "reserve": files.sha256(next_path(out, "reserve.parquet")),
         "history": [
             *old.get("history", []),
             {name: old[name] for name in ("e6tag", "export", "fingerprint")},
@@ -119,7 +120,7 @@ def finish_update(out: Path) -> None:
     drop_manifest(out)
     for name in TABLES:
         if next_path(out, name).exists():
-            next_path(out, name).replace(out / f"{name}.parquet")
+            next_path(out, name).replace(out / name)
     files.sync_folder(out)
     read_pinned(out / "plan.parquet", info["fingerprint"])
     files.write_json(out / "dataset.json", info)
@@ -135,7 +136,8 @@ def finish_update(out: Path) -> None:
 
 def next_path(out: Path, name: str) -> Path:
     """Where a table is as it is to be."""
-    return out / f"{name}.next.parquet"
+    path = out / name
+    return path.with_name(f"{path.stem}{NEXT}{path.suffix}")
 
 
 def read_update(path: Path) -> tuple[dict[str, Any], dict[int, str], set[int]]:

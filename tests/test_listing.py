@@ -210,7 +210,7 @@ def test_a_site_that_ignores_the_cursor_ends_the_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("status", "words", "code"),
-    [(410, "Check --base-url", 3), (422, "fewer words", 3), (401, "E6TAG_LOGIN", 3),
+    [(410, "--max-posts", 3), (422, "fewer words", 3), (401, "E6TAG_LOGIN", 3),
      (404, "Check --base-url", 3), (200, "not JSON", 4)],
 )  # fmt: skip
 def test_a_page_that_cannot_be_had_is_one_line_and_its_exit_code(status, words, code, tmp_path):

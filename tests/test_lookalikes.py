@@ -1,6 +1,8 @@
 """Held-out pictures that look like training pictures are not used, and nothing else is lost."""
 
 import io
+import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -157,6 +159,41 @@ def test_the_most_similar_post_is_named_and_of_equals_the_first(tmp_path):
     assert lookalikes.most_alike(found, np.array([0]), others[others != 0]) == {50: 48}
     assert lookalikes.most_alike(found, np.array([1]), np.array([0, 2])) == {49: 48}
     assert lookalikes.most_alike(found, np.array([3]), np.array([0, 1, 2, 4])) == {}
+
+
+def test_many_pictures_of_the_same_hash_take_little_memory(tmp_path):
+    """Drawings that leave most of the sheet white often have one hash: all pairs are candidates."""
+    num, num_queries = 300, 100
+    prints = np.zeros(num, lookalikes.FINGERPRINT)
+    prints["post_id"] = np.arange(num)
+    prints["thumbnail"] = np.random.default_rng(0).integers(0, 256, (num, 16, 16, 3), np.uint8)
+    prints["thumbnail"][7] = prints["thumbnail"][250]
+    np.save(tmp_path / "a.npy", prints)
+    found = lookalikes.Prints(
+        prints["post_id"], np.array(["train"] * num), prints["across"], prints["down"],
+        [tmp_path / "a.npy"], np.array([0]),
+    )  # fmt: skip
+    tracemalloc.start()
+    try:
+        alike = lookalikes.most_alike(found, np.arange(num_queries), np.arange(num_queries, num))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert alike == {7: 250}
+    # 20,000 pairs at once would take 200 MB, a million of them 11 GB.
+    assert peak < 100e6
+
+
+def test_a_damaged_file_of_fingerprints_is_one_that_is_not_there(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros(3, lookalikes.FINGERPRINT))
+    whole = path.read_bytes()
+    for at, byte in itertools.product(range(150), (0, 0x27, 0x39, 0x50, 0x7B)):
+        path.write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
+        assert len(lookalikes.read_kept(path)) in (0, 3)
+    for content in (b"", b"PK\x03\x04" + bytes(50), b"\x93NUMPY", b"\x80\x04.", whole[:-1]):
+        path.write_bytes(content)
+        assert len(lookalikes.read_kept(path)) == 0
 
 
 def test_a_folder_without_held_out_pictures_is_fine(tmp_path):

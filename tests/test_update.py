@@ -461,6 +461,31 @@ def test_an_update_can_end_before_any_operation_on_files(
     assert ended and stop_at > 2
 
 
+def test_relations_are_those_of_the_labels_whenever_an_update_ends(
+    data, after, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(after, tmp_path / "booru")
+    rows = read_rows(folder, "tag_implications")
+    more = {"id": "99", "antecedent_name": "blue", "consequent_name": "cold"}
+    write_rows(folder, [*rows, rows[0] | more], "tag_implications")
+    before = (data / "implications.csv").read_bytes()
+    real = Path.replace
+
+    def killed(path, target):
+        if Path(target).name == "update.json":
+            raise Killed
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(Killed):
+        update(folder, data)
+    monkeypatch.undo()
+    assert (data / "implications.csv").read_bytes() == before
+    assert update(folder, data) == 0
+    assert b"blue,cold" in (data / "implications.csv").read_bytes()
+    assert not list(data.glob("*.next.*"))
+
+
 def test_exports_that_are_older_are_refused(data, before, tmp_path):
     folder = changed(before, tmp_path / "booru", dict.fromkeys(range(41, NUM_BEFORE + 1)))
     files = contents(data)

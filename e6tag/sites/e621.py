@@ -17,6 +17,7 @@ from e6tag.errors import ConfigError, DataError
 from e6tag.posts import Candidate
 from e6tag.sites import e621_export
 from e6tag.sites.base import Collection, ExportFile, PostFile, Variant
+from e6tag.sites.fields import address
 
 BASE_URL = "https://e621.net"
 STATIC_URL = "https://static1.e621.net"
@@ -169,7 +170,7 @@ def parse_export_index(content: bytes | str) -> dict[str, ExportFile]:
     """
     try:
         entries = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(
             "the export index is not JSON. Check --base-url: it must name an e621-like site."
         ) from None
@@ -184,11 +185,11 @@ def parse_export_index(content: bytes | str) -> dict[str, ExportFile]:
 
 def export_file(entry: Mapping[str, Any]) -> ExportFile | None:
     """One entry of the index; None where it lacks a plain name or an http(s) address."""
-    name, url = entry.get("name"), entry.get("url")
+    name, url = entry.get("name"), address(entry.get("url"), "")
     # The name becomes a file name here: nothing but letters may come from outside.
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9_]+", name):
         return None
-    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+    if not url:
         return None
     checksum, size = entry.get("checksum"), entry.get("file_size")
     return ExportFile(

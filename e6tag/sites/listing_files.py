@@ -58,7 +58,7 @@ def read_page(path: Path, sha256: str | None = None) -> tuple[dict[str, Any], li
         content = path.read_bytes()
         if sha256 not in (None, hashlib.sha256(content).hexdigest()):
             raise ValueError("it is not the one that was listed")
-        about, *lines = gzip.decompress(content).decode().splitlines()
+        about, *lines = gzip.decompress(content).decode().removesuffix("\n").split("\n")
         return json.loads(about), [ListedPost.from_line(line) for line in lines]
     except FileNotFoundError:
         raise DataError(f"{path} is missing. {REMEDY}") from None
