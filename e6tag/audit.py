@@ -91,7 +91,7 @@ def audit(config: EvalConfig, subject: Subject, verdict: Verdict, failures: Fail
     Raises:
         RunError: the model fails.
     """
-    val = subject.splits.get("val")
+    val = subject.val
     near = {
         split: neighbours(config, subject, split, failures)
         for split in dict.fromkeys([config.split, *(["val"] if val is not None else [])])

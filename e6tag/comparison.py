@@ -94,15 +94,15 @@ def in_common(first: Subject, second: Subject, split: str) -> tuple[Subject, Sub
         what = "tag" if not names else "picture"
         raise DataError(f"{first.name} and {second.name} have no {what} in common.")
     both = posts[0] & posts[1]
-    return limited(first, names, both), limited(second, names, both)
+    return limited(first, names, both, split), limited(second, names, both, split)
 
 
-def limited(subject: Subject, names: Sequence[str], posts: set[int]) -> Subject:
-    """A subject with these tags in this order, and in no split other posts than these or val's."""
+def limited(subject: Subject, names: Sequence[str], posts: set[int], measured: str) -> Subject:
+    """A subject with these tags in this order, and these posts only of the measured split."""
     place = {name: column for column, name in enumerate(subject.tags["name"])}
     columns = np.array([place[name] for name in names])
     splits = {
-        split: take(scored, columns, posts if split != "val" else None)
+        split: take(scored, columns, posts if split == measured else None)
         for split, scored in subject.splits.items()
     }
     tags = subject.tags.iloc[columns].reset_index(drop=True)

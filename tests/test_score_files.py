@@ -107,6 +107,26 @@ def test_logits_are_ranked_but_not_calibrated(data, tmp_path):
     assert any("not probabilities" in note for note in summary["notes"])
 
 
+def test_logits_of_val_itself_are_not_fitted_either(data, tmp_path):
+    table = table_of(data)
+    expected = evaluated(write(table, tmp_path / "p.csv"), data, "--split", "val")["model"]
+    table[list(NAMES)] = 100 * table[list(NAMES)] - 50
+    summary = evaluated(write(table, tmp_path / "z.csv"), data, "--split", "val")
+    assert summary["model"]["macro_ap"] == pytest.approx(expected["macro_ap"], abs=1e-6)
+    assert (summary["thresholds"], summary["model"]["micro_f1"]) == (None, None)
+    assert not any("no scores of the val" in note for note in summary["notes"])
+
+
+def test_two_things_to_judge_are_refused(data, tmp_path):
+    path = write(table_of(data), tmp_path / "a.csv")
+    for more in (["--onnx", "model.onnx"], ["--compare", path, path]):
+        done = run_command(
+            [ROOT / "eval.py", "--predictions", path, "--data", data, *more], tmp_path
+        )
+        assert done.returncode == 2
+        assert b"--predictions and --onnx" in done.stderr
+
+
 def test_tags_without_scores_are_left_out_and_counted(data, tmp_path):
     table = table_of(data).drop(columns=[NAMES[0], NAMES[3]])
     summary = evaluated(write(table, tmp_path / "a.parquet"), data)
