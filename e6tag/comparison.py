@@ -5,7 +5,6 @@ a difference whose 95% interval holds 0 is none that these pictures show.
 """
 
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from e6tag import bootstrap
 from e6tag.config import EvalConfig
 from e6tag.errors import ConfigError, DataError
 from e6tag.figures import FIGURES, format_interval, format_value, text_table
-from e6tag.files import write_json, write_text
+from e6tag.files import all_finished, json_text
 from e6tag.inputs import Failures, emit
 from e6tag.scoring import Scored
 from e6tag.subjects import Subject
@@ -59,9 +58,10 @@ def compare(config: EvalConfig, open_subject: Open) -> int:
     one, other = in_common(first, second, config.split)
     comparison = measure(config, one, other)
     folder = config.out or second.folder
-    write_text(folder / "compare.csv", comparison.per_tag.to_csv(index=False, lineterminator="\n"))
-    write_json(folder / "compare.json", comparison.summary)
-    as_json = json.dumps(comparison.summary, indent=2, ensure_ascii=False) + "\n"
+    as_json = json_text(comparison.summary)
+    table = comparison.per_tag.to_csv(index=False, lineterminator="\n")
+    with all_finished({folder / "compare.json": as_json, folder / "compare.csv": table}):
+        pass
     emit(as_json if config.json else as_text(comparison))
     log.info("\nall tags: %s", folder / "compare.csv")
     num_pictures = sum(len(s.splits[config.split].rows) for s in (first, second))
