@@ -11,7 +11,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,6 @@ from e6tag.audit_page import Entry, Near
 from e6tag.calibration import Platt
 from e6tag.config import EvalConfig
 from e6tag.errors import DataError
-from e6tag.files import write_text
 from e6tag.inputs import Failures
 from e6tag.pictures import of_post
 from e6tag.progress import Progress
@@ -58,12 +56,11 @@ class Audit:
     entries: Mapping[Kind, Sequence[Entry]]
     """what the page shows"""
 
-    def write(self, folder: Path, summary: Mapping[str, Any], credits: str) -> None:
-        """Write audit.csv and audit.html; each is finished or absent."""
+    def files(self, summary: Mapping[str, Any], credits: str) -> dict[str, str]:
+        """The content of audit.csv and audit.html."""
         about = {key: summary[key] for key in ("run", "data", "created")}
         rendered = audit_page.render({**about, **self.facts}, self.entries, credits)
-        write_text(folder / "audit.csv", self.table)
-        write_text(folder / "audit.html", rendered)
+        return {"audit.csv": self.table, "audit.html": rendered}
 
 
 def check(config: EvalConfig, subject: Subject) -> None:
@@ -91,7 +88,7 @@ def audit(config: EvalConfig, subject: Subject, verdict: Verdict, failures: Fail
     Raises:
         RunError: the model fails.
     """
-    val = subject.splits.get("val")
+    val = subject.val
     near = {
         split: neighbours(config, subject, split, failures)
         for split in dict.fromkeys([config.split, *(["val"] if val is not None else [])])

@@ -17,7 +17,7 @@ from e6tag import __version__, confusion
 from e6tag.config import EvalConfig
 from e6tag.errors import ConfigError
 from e6tag.figures import format_value, text_table
-from e6tag.files import write_json, write_text
+from e6tag.files import all_finished, json_text
 from e6tag.inputs import emit
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,6 @@ def as_text(summary: Mapping[str, Any]) -> str:
 def write_files(folder: Path, per_tag: pd.DataFrame, summary: Mapping[str, Any]) -> None:
     """Write per_tag.csv (an empty field: not defined) and metrics.json."""
     table = per_tag.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    write_text(folder / "per_tag.csv", table)
-    write_json(folder / "metrics.json", dict(summary))
+    with all_finished({folder / "metrics.json": json_text(summary), folder / "per_tag.csv": table}):
+        pass
     log.info("all tags: %s", folder / "per_tag.csv")

@@ -24,7 +24,7 @@ from e6tag.comparison import compare
 from e6tag.config import EvalConfig
 from e6tag.count_tables import judge_counts
 from e6tag.figures import FIGURES, as_text
-from e6tag.files import write_json, write_text
+from e6tag.files import all_finished, json_text
 from e6tag.fitting import facts
 from e6tag.inputs import Failures, emit
 from e6tag.report_plots import prepare
@@ -68,12 +68,9 @@ def evaluate(config: EvalConfig) -> int:
     if found is not None:
         summary["audit"] = found.facts
     pictures = galleries.Thumbnails(subject.dataset, verdict.held, failures)
-    if found is not None:
-        found.write(subject.folder, summary, read_credits(subject.dataset))
-    write_files(subject, verdict, summary, pictures)
-    as_json = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+    write_files(subject, verdict, summary, pictures, found)
     told = as_text(summary) + (audit_text(found.facts) if found is not None else "")
-    emit(as_json if config.json else told)
+    emit(json_text(summary) if config.json else told)
     log.info("\nreport: %s", subject.folder / "report.html")
     num_pictures = sum(len(scored.rows) for scored in subject.splits.values())
     return failures.exit_code(num_pictures + len(failures.lines))
@@ -202,14 +199,14 @@ def write_files(
     verdict: Verdict,
     summary: Mapping[str, Any],
     pictures: galleries.Thumbnails,
+    found: label_audit.Audit | None,
 ) -> None:
-    """Write everything, once all of it is known; each file is finished or absent."""
-    judgement, folder = verdict.judgement, subject.folder
-    evaluation = gather(verdict, summary, pictures)
-    page = report.render(evaluation, subject.about["config"], read_credits(subject.dataset))
-    table = judgement.per_tag.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    if subject.run is not None and verdict.fitted is not None:
-        verdict.fitted.write(subject.run)
-    write_text(folder / "per_tag.csv", table)
-    write_text(folder / "report.html", page)
-    write_json(folder / "metrics.json", dict(summary))
+    """Write everything, once all of it is known: either all of it, or the old files stay."""
+    folder, credits = subject.folder, read_credits(subject.dataset)
+    page = report.render(gather(verdict, summary, pictures), subject.about["config"], credits)
+    table = verdict.judgement.per_tag.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    files = {"metrics.json": json_text(summary), "report.html": page, "per_tag.csv": table}
+    files |= {} if found is None else found.files(summary, credits)
+    with all_finished({folder / name: text for name, text in files.items()}):
+        if subject.run is not None and verdict.fitted is not None:
+            verdict.fitted.write(subject.run)

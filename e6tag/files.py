@@ -1,11 +1,12 @@
 """A file is finished or absent: written beside, fsynced, renamed."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,25 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON with a final newline, finished or absent."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The content of a readable JSON file."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+@contextlib.contextmanager
+def all_finished(texts: Mapping[Path, str]) -> Iterator[None]:
+    """Write UTF-8 files that belong together: all are beside their places before the block runs,
+    and take them only if it succeeds.  What fails before leaves the old ones as they are."""
+    with contextlib.ExitStack() as stack:
+        for path, text in texts.items():
+            # Told here, where the path is known, and not of a folder that was there.
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            stack.enter_context(finished(path)).write_bytes(text.encode("utf-8"))
+        yield
 
 
 def json_line(value: Any) -> str:

@@ -71,11 +71,11 @@ def fit(
     if target_precision is not None:
         name = f"precision>={target_precision:g}"
         promise = functools.partial(promised_threshold, target=target_precision)
-        thresholds = by_group(truth, y_score, groups, promise)
+        exact, rounding = by_group(truth, y_score, groups, promise), round_up
     else:
         name = rule
-        thresholds = shrunk(truth, y_score, groups, RULES[rule])
-    thresholds = np.array([round_up(value) for value in thresholds.tolist()])
+        exact, rounding = shrunk(truth, y_score, groups, RULES[rule]), round_down
+    thresholds = np.array([rounding(value) for value in exact.tolist()])
     return Fitted(thresholds, name, describe(truth, y_score, thresholds, name))
 
 
@@ -210,6 +210,11 @@ def round_up(value: float) -> float:
         return rounded
     step = 10.0 ** (math.floor(math.log10(abs(value))) - DECIMALS + 1) if value else 0.0
     return float(f"{rounded + step:.{DECIMALS}g}")
+
+
+def round_down(value: float) -> float:
+    """The same, and never higher: the scores that the cut-off was found at stay above it."""
+    return -round_up(-value)
 
 
 def describe(

@@ -53,6 +53,12 @@ def check_options(config: EvalConfig) -> None:
         raise ConfigError(f"--min-positives must be 1 or more. Received: {config.min_positives}.")
     if config.zero_division != "0" and config.counts is None:
         raise ConfigError("--zero-division belongs to --counts FILE. Name a table of counts.")
+    if config.predictions is not None and config.onnx is not None:
+        raise ConfigError("--predictions and --onnx are two things to judge. Name one of them.")
+    if config.compare and (config.predictions is not None or config.onnx is not None):
+        raise ConfigError(
+            "--compare names what is compared itself: leave out --predictions and --onnx."
+        )
     if config.audit and config.compare:
         raise ConfigError("--audit looks at the labels with one model: leave out --compare.")
     target = config.target_precision
@@ -66,7 +72,7 @@ def check_options(config: EvalConfig) -> None:
 
 def judge(config: EvalConfig, subject: Subject) -> Verdict:
     """Fit on val what is to be fitted, and measure."""
-    val, raw = subject.splits.get("val"), subject.splits[config.split]
+    val, raw = subject.val, subject.splits[config.split]
     fitted = None if val is None else fit_on_val(config, subject.tags, val)
     held = raw if fitted is None else raw.calibrated(fitted.platt)
     nothing = np.full(len(subject.tags), np.nan)

@@ -309,6 +309,28 @@ def test_a_picture_that_cannot_be_read_is_named_counted_and_left_out(folders):
     assert b"could not be read" in (run / "eval" / "report.html").read_bytes()
 
 
+def test_a_report_that_does_not_fit_on_the_disk_leaves_everything_as_it_was(folders):
+    run, _, _ = folders
+    folder = run.parent / "figures"
+    command = ["--run", str(run), "--out", str(folder), "--bootstrap", "0"]
+    first = run_command([ROOT / "eval.py", *command], run.parent)
+    assert first.returncode == 0, first.stderr
+    paths = [*folder.iterdir(), run / "thresholds.csv", run / "calibration.csv"]
+    before = {path: path.read_bytes() for path in paths}
+    limit = len(before[folder / "report.html"]) // 2
+    assert limit > max(len(before[folder / name]) for name in ("metrics.json", "per_tag.csv"))
+    code = (
+        "import resource, runpy, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"sys.argv[0] = 'eval.py'\nrunpy.run_path({str(ROOT / 'eval.py')!r}, run_name='__main__')"
+    )
+    options = [*command, "--threshold-rule", "balanced", "--no-calibrate"]
+    done = run_command(["-c", code, *options], run.parent)
+    assert done.returncode == 2, done.stderr
+    assert str(folder) in done.stderr.decode()
+    assert {path: path.read_bytes() for path in [*folder.iterdir(), *paths[-2:]]} == before
+
+
 def test_json_on_stdout_is_metrics_json(folders):
     run, data, _ = folders
     result = run_command([ROOT / "eval.py", "--run", run, "--json"], data)
