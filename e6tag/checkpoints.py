@@ -8,10 +8,11 @@ A kill between any two of these leaves the older state.json with the file that i
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from e6tag.config import TrainConfig
 from e6tag.errors import ConfigError, RunError
 from e6tag.files import finished, read_json, write_json
 
@@ -142,8 +143,10 @@ def check_same(run: Path, state: State, options: dict[str, Any], fingerprint: st
     Raises:
         ConfigError: other options or other data; names the first difference.
     """
+    # What was no option then was done as today's default does it.
+    defaults = {option.name: option.default for option in fields(TrainConfig)}
     for name, wanted in options.items():
-        made = state.options.get(name)
+        made = state.options.get(name, defaults.get(name))
         if made != wanted:
             raise ConfigError(
                 f"{run} was begun with {name} {made}, not {wanted}. "

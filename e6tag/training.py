@@ -121,8 +121,7 @@ def build_learner(config: TrainConfig, batches: Batches) -> Learner:
     num_tags = len(shares)
     objective = Objective(config.loss, num_tags, config.focal_alpha, config.focal_gamma)
     learner = Learner(network, objective)
-    backbone = models.BACKBONES[config.backbone]
-    slow = models.backbone_paths(network) if backbone.pretrained else []
+    slow = models.backbone_paths(network) if models.is_pretrained(config) else []
     total_steps = config.epochs * batches.steps_per_epoch
     schedule = make_schedule(config.schedule, config.learning_rate, total_steps, config.warmup)
     optimizer = make_optimizer(
@@ -138,9 +137,10 @@ def describe(session: Session) -> None:
     """Say what is about to be trained."""
     config, network = session.config, session.learner.network
     trainable = sum(int(np.prod(w.shape)) for w in session.learner.trainable_variables)
+    origin = "ImageNet weights" if models.is_pretrained(config) else "from scratch"
     log.info(
         "model: %s (%s), %d tags, %s parameters, %s of them trained; loss %s, optimiser %s",
-        config.backbone, models.BACKBONES[config.backbone].origin,
+        config.backbone, origin,
         len(session.dataset.vocabulary), f"{network.count_params():,}", f"{trainable:,}",
         config.loss, config.optimizer,
     )  # fmt: skip

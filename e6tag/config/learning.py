@@ -24,6 +24,13 @@ class TrainConfig(JobConfig):
     """resnet only: residual blocks in each stage"""
     width: int = 32
     """resnet only: channels of the first stage; doubled by each stage"""
+    stem: Literal["d", "plain"] = "d"
+    """resnet only: ResNet-D's three small convolutions and averaged shortcuts, or the first
+    ResNet's one large convolution and strided shortcuts"""
+    channel_attention: Literal["none", "se", "eca"] = "none"
+    """resnet only: squeeze-and-excitation, or efficient channel attention (nearly free)"""
+    weights: Literal["imagenet", "none"] | None = None
+    """what the backbone starts from (default: imagenet for efficientnet-lite0, else none)"""
     freeze: int | None = None
     """keep this many first stages of the backbone as they are (default: 3 of the pretrained one)"""
     image_size: int = 96

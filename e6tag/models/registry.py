@@ -1,0 +1,94 @@
+"""Which backbones there are, and what each can do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e6tag.config import TrainConfig
+from e6tag.errors import ConfigError
+from e6tag.models.efficientnet_lite import LITE0_STAGES, efficientnet_lite0
+from e6tag.models.resnet import resnet
+from e6tag.models.weights import load_lite0
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A feature network: pictures 0..255 to a feature map of stride 32."""
+
+    build: Callable[[Any, TrainConfig], Any]
+    """(pictures, options) -> feature map"""
+    num_stages: int | None = None
+    """how many stages can be frozen; None: as many as `depth` has"""
+    frozen: int = 0
+    """first stages of a pretrained one that are kept as they are unless the options say otherwise:
+    early features need no change"""
+    load: Callable[[Any, Path | None], int] | None = None
+    """(network, cache folder) fills in pretrained weights; None: there are none"""
+    weights: str = "none"
+    """what it starts from unless the options say otherwise: imagenet or none"""
+
+
+def build_resnet(pictures: Any, options: TrainConfig) -> Any:
+    """`resnet` of the options."""
+    return resnet(pictures, options.depth, options.width, options.stem, options.channel_attention)
+
+
+BACKBONES: dict[str, Backbone] = {
+    "resnet": Backbone(build_resnet),
+    "efficientnet-lite0": Backbone(
+        lambda pictures, options: efficientnet_lite0(pictures),
+        num_stages=len(LITE0_STAGES) + 1,
+        frozen=3,
+        load=load_lite0,
+        weights="imagenet",
+    ),
+}
+RESNET_ONLY = {"stem": "d", "channel_attention": "none"}
+"""options of the ResNet alone, and what they are where nothing is asked for"""
+
+
+def choose(options: TrainConfig) -> Backbone:
+    """The backbone that the options name.
+
+    Raises:
+        ConfigError: there is none of that name, or it cannot do what the options ask.
+    """
+    backbone = find(options.backbone)
+    num_stages = backbone.num_stages or len(options.depth)
+    if not 0 <= frozen_stages(options) <= num_stages:
+        raise ConfigError(
+            f"--freeze is {options.freeze}; {options.backbone} has stages 0 to {num_stages}."
+        )
+    if is_pretrained(options) and backbone.load is None:
+        raise ConfigError(
+            f"there are no ImageNet weights for {options.backbone}. Use --weights none."
+        )
+    for name, plain in RESNET_ONLY.items():
+        if options.backbone != "resnet" and getattr(options, name) != plain:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} is for resnet only, not for {options.backbone}.")
+    return backbone
+
+
+def find(name: str) -> Backbone:
+    """The backbone of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in BACKBONES:
+        raise ConfigError(f"there is no backbone {name!r}. One of: {', '.join(BACKBONES)}.")
+    return BACKBONES[name]
+
+
+def is_pretrained(options: TrainConfig) -> bool:
+    """Whether the backbone starts from ImageNet weights."""
+    return (options.weights or find(options.backbone).weights) == "imagenet"
+
+
+def frozen_stages(options: TrainConfig) -> int:
+    """Stages to keep as they are: those asked for, else what suits a pretrained backbone."""
+    if options.freeze is not None:
+        return options.freeze
+    return find(options.backbone).frozen if is_pretrained(options) else 0
