@@ -3,11 +3,13 @@
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT, run_command
 
 from e6tag import checkpoints, export, models, training
 from e6tag.channel_attention import kernel_size, squeezed_size
 from e6tag.config import TrainConfig
 from e6tag.errors import ConfigError
+from e6tag.models import applications
 
 SHARES = np.array([0.01, 0.05, 0.2, 0.5, 0.9])
 SMALL = {"image_size": 32, "vector_size": 12, "heads": 2, "key_size": 4}
@@ -24,8 +26,13 @@ def stirred(network):
     """The network with weights that are no longer those of the start, so that all matter."""
     rng = np.random.default_rng(0)
     for weight in network.weights:
-        if weight.dtype == "float32" and "variance" not in weight.path:
-            weight.assign(weight.numpy() + 0.05 * rng.normal(size=weight.shape))
+        # Keras' Normalization reads its weights when they are loaded, not when they change.
+        if weight.dtype == "float32" and "normalization" not in weight.path.split("/")[0]:
+            value = weight.numpy()
+            # Where all is 0, as in the last normalisation of a branch, a little of something.
+            least = 0.1 if not value.any() else 0.0
+            noise = rng.normal(size=value.shape)
+            weight.assign(value * (1 + 0.2 * np.tanh(noise)) + least * noise)
     return network
 
 
@@ -127,7 +134,130 @@ def exported(network, folder, size=32):
     network.save(folder / "model.keras")
     again = keras.saving.load_model(folder / "model.keras")  # safe mode: runs no code
     for name, value in network(pictures(size=size)).items():
-        np.testing.assert_allclose(again(pictures(size=size))[name], value, atol=1e-6)
+        np.testing.assert_allclose(again(pictures(size=size))[name], value, atol=1e-5)
+
+
+# Models of keras.applications.
+
+KERAS = {
+    "efficientnetv2-b0": ("EfficientNetV2B0", 7),
+    "efficientnetv2-b1": ("EfficientNetV2B1", 7),
+    "efficientnetv2-b2": ("EfficientNetV2B2", 7),
+    "mobilenetv3-small": ("MobileNetV3Small", 6),
+    "mobilenetv3-large": ("MobileNetV3Large", 7),
+}
+
+
+def keras_map(backbone, size=32):
+    x = keras.Input((size, size, 3))
+    options = TrainConfig(backbone=backbone)
+    return keras.Model(x, models.choose(options).build(x, options))
+
+
+@pytest.fixture(scope="module", params=KERAS)
+def theirs(request):
+    """Name, network of the name, network of Keras and number of stages."""
+    name, num_stages = KERAS[request.param]
+    original = getattr(keras.applications, name)(
+        include_top=False, weights=None, input_shape=(32, 32, 3)
+    )
+    return request.param, keras_map(request.param), original, num_stages
+
+
+def test_a_model_of_keras_computes_what_keras_computes_from_the_same_pictures(theirs):
+    _, ours, original, _ = theirs
+    ours.set_weights(original.get_weights())
+    np.testing.assert_allclose(ours(pictures()), original(pictures()), atol=1e-5)
+
+
+def test_layers_of_a_model_of_keras_are_sorted_into_stages(theirs):
+    name, ours, original, num_stages = theirs
+    found = [layer.name.split("_")[0] for layer in models.backbone_layers(ours)]
+    assert len(found) == sum(bool(layer.weights) for layer in original.layers)
+    wanted = ["stem", *(f"stage{i}" for i in range(1, num_stages)), "head"]
+    assert list(dict.fromkeys(found)) == wanted
+    # In the order of the layers: no stage comes back.
+    assert found == sorted(found, key=wanted.index)
+    assert models.BACKBONES[name].num_stages == num_stages
+
+
+def test_a_stage_of_a_mobilenet_ends_where_the_channels_change():
+    for name in ("mobilenetv3-small", "mobilenetv3-large"):
+        channels = {}
+        for layer in models.backbone_layers(keras_map(name)):
+            if layer.name.endswith("_project"):
+                channels.setdefault(layer.name.split("_")[0], set()).add(layer.filters)
+        assert all(len(found) == 1 for found in channels.values())
+        assert len(set.union(*channels.values())) == len(channels)
+
+
+@pytest.mark.parametrize("freeze", [0, 2, 6])
+def test_stages_of_a_model_of_keras_are_frozen_up_to_the_head(freeze):
+    network = tagger(backbone="mobilenetv3-small", freeze=freeze)
+    still = {
+        layer.name.split("_")[0] for layer in models.backbone_layers(network) if not layer.trainable
+    }
+    everything = ["stem", "stage1", "stage2", "stage3", "stage4", "stage5", "head"]
+    assert still == set(everything[: freeze + 1] if freeze else [])
+
+
+def test_batch_statistics_follow_fast_from_scratch():
+    for layer in keras_map("mobilenetv3-small").layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            assert layer.momentum == pytest.approx(0.97)
+
+
+# By the modes that Keras documents: caffe, tf and torch.
+MODES = {
+    "VGG16": "caffe", "ResNet50": "caffe", "MobileNetV2": "tf", "Xception": "tf",
+    "ResNet50V2": "tf", "NASNetMobile": "tf", "DenseNet121": "torch", "EfficientNetB0": None,
+    "ConvNeXtTiny": None, "MobileNetV3Small": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "mode"), MODES.items())
+def test_pictures_come_in_the_convention_of_the_model(name, mode):
+    x = keras.Input((32, 32, 3))
+    wanted = applications.convention(applications.application(name))
+    prepared = applications.prepare(x, wanted)
+    expected = pictures()
+    if mode is not None:
+        expected = keras.applications.imagenet_utils.preprocess_input(pictures(), mode=mode)
+    found = keras.Model(x, prepared)(pictures()) if mode else pictures()
+    assert (prepared is x) == (mode is None)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_any_model_of_keras_is_a_backbone_of_one_stage():
+    options = {"backbone": "keras:MobileNet"}
+    assert all(layer.trainable for layer in models.backbone_layers(tagger(**options)))
+    network = tagger(**options, freeze=1)
+    layers = models.backbone_layers(network)
+    assert len(layers) > 50 and not any(layer.trainable for layer in layers)
+    with pytest.raises(ConfigError, match="keras:MobileNet has stages 0 to 1"):
+        tagger(**options, freeze=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "backbone", [*KERAS, "keras:ResNet50", "keras:DenseNet121", "keras:EfficientNetB0"]
+)
+def test_models_of_keras_are_exported_and_survive_saving(backbone, tmp_path):
+    exported(stirred(tagger(backbone=backbone, image_size=64)), tmp_path, 64)
+
+
+@pytest.mark.slow
+def test_weights_that_cannot_be_fetched_are_said_in_one_line(tmp_path):
+    code = (
+        "from e6tag import models; from e6tag.config import TrainConfig\n"
+        "models.build_tagger(TrainConfig(backbone='keras:MobileNet', weights='imagenet'), [0.5])"
+    )
+    nowhere = {"https_proxy": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
+    done = run_command(["-c", code], ROOT, environment=nowhere)
+    last = done.stderr.decode().strip().splitlines()[-1]
+    assert last.startswith("e6tag.errors.FetchError: the ImageNet weights of MobileNet cannot be")
+    assert last.endswith("Try again with a network, or use --weights none.")
+    assert done.stdout == b""
 
 
 # Options.
@@ -142,6 +272,11 @@ def exported(network, folder, size=32):
             "--channel-attention is for resnet only, not for efficientnet-lite0",
         ),
         ({"backbone": "efficientnet-lite0", "stem": "plain"}, "--stem is for resnet only"),
+        ({"backbone": "keras:"}, "no model without a name"),
+        ({"backbone": "keras:Dense"}, "no Dense. There are: DenseNet121, DenseNet169"),
+        ({"backbone": "keras:imagenet_utils"}, "has no imagenet_utils"),
+        ({"backbone": "keras:InceptionV3", "image_size": 64}, "of 64 px: Input size must be at"),
+        ({"backbone": "mobilenetv3-small", "freeze": 7}, "mobilenetv3-small has stages 0 to 6"),
     ],
 )
 def test_options_that_a_backbone_has_not_are_refused(options, message):

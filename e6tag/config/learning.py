@@ -19,7 +19,8 @@ class TrainConfig(JobConfig):
     run: Path = Path("runs/default")
     """folder for checkpoints, metrics and the finished model"""
     backbone: str = "resnet"
-    """feature network: resnet (from scratch) or efficientnet-lite0 (ImageNet weights, 17 MB)"""
+    """feature network: resnet, efficientnet-lite0 (ImageNet weights, 17 MB), efficientnetv2-b0 to
+    -b2, mobilenetv3-small or -large, or keras:NAME for a model of keras.applications"""
     depth: tuple[int, ...] = (2, 2, 2, 2)
     """resnet only: residual blocks in each stage"""
     width: int = 32
@@ -32,7 +33,8 @@ class TrainConfig(JobConfig):
     weights: Literal["imagenet", "none"] | None = None
     """what the backbone starts from (default: imagenet for efficientnet-lite0, else none)"""
     freeze: int | None = None
-    """keep this many first stages of the backbone as they are (default: 3 of the pretrained one)"""
+    """keep this many first stages of the backbone as they are (default: 3 of efficientnet-lite0,
+    2 of another with ImageNet weights, 0 of keras:NAME and from scratch)"""
     image_size: int = 96
     """side of the square pictures are fitted into, in pixels"""
     vector_size: int = 256
