@@ -260,6 +260,82 @@ def test_weights_that_cannot_be_fetched_are_said_in_one_line(tmp_path):
     assert done.stdout == b""
 
 
+# Pooling and the tag layer.
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        ({}, 16 + 2 * 4),
+        ({"pooling": "mean"}, 16),
+        ({"heads": 0}, 16),
+        ({"pooling": "ml-decoder", "queries": 3}, 16 + 12),
+    ],
+)
+def test_pooling_is_the_mean_and_what_was_asked_for_beside_it(options, numbers):
+    network = tagger(**options)
+    assert network.get_layer("projection").kernel.shape == (numbers, 12)
+    pooled = network.get_layer("pooled_bn").input
+    before = network.get_layer("stage2_block1_silu").output
+    cells, found = keras.Model(network.input, [before, pooled])(pictures())
+    np.testing.assert_allclose(found[:, :16], np.mean(cells, axis=(1, 2)), atol=1e-5)
+
+
+def head(num_tags, rank, heteroscedastic, vector_size=256):
+    vector = keras.Input((vector_size,))
+    options = TrainConfig(rank=rank, heteroscedastic=heteroscedastic)
+    bias = np.linspace(-8, 0, num_tags)
+    return keras.Model(vector, models.tag_head(vector, options, bias))
+
+
+@pytest.mark.parametrize("num_tags", [1_000, 10_000, 100_000])
+def test_parameters_of_a_factorised_tag_layer_grow_as_the_rank(num_tags):
+    rank = 16
+    plain, noisy = (head(num_tags, rank, kind).count_params() for kind in (False, True))
+    assert plain == rank * (256 + num_tags) + num_tags
+    assert noisy == rank * (256 + 3 * num_tags) + 3 * num_tags + 8 * num_tags
+
+
+@pytest.mark.parametrize("heteroscedastic", [False, True])
+def test_a_rank_of_the_vectors_length_or_more_is_the_full_layer(heteroscedastic):
+    keras.utils.set_random_seed(0)
+    full = head(7, 0, heteroscedastic, 12)
+    for rank in (12, 13, 500):
+        keras.utils.set_random_seed(0)
+        other = head(7, rank, heteroscedastic, 12)
+        for ours, theirs in zip(full.get_weights(), other.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("heteroscedastic", [False, True])
+def test_factors_compute_what_the_full_layer_of_their_product_computes(heteroscedastic):
+    full, low = head(7, 0, heteroscedastic, 12), head(7, 5, heteroscedastic, 12)
+    shared, *rest = low.get_weights()
+    full.set_weights([shared @ w if w.shape == (5, 7) else w for w in rest])
+    x = np.random.default_rng(0).normal(size=(9, 12)).astype("float32")
+    for ours, theirs in zip(low(x), full(x), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("heteroscedastic", [False, True])
+def test_a_factorised_tagger_predicts_the_shares_at_the_start(heteroscedastic):
+    network = tagger(rank=3, heteroscedastic=heteroscedastic)
+    predicted = np.asarray(network(pictures(16))["probabilities"]).mean(axis=0)
+    np.testing.assert_allclose(predicted, SHARES, rtol=0.15)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pooling": "ml-decoder", "queries": 5},
+        {"pooling": "mean", "rank": 3},
+        {"rank": 3, "heteroscedastic": False},
+    ],
+)
+def test_pooling_and_factors_are_exported_and_survive_saving(options, tmp_path):
+    exported(stirred(tagger(**options)), tmp_path)
+
+
 # Options.
 
 
@@ -272,6 +348,7 @@ def test_weights_that_cannot_be_fetched_are_said_in_one_line(tmp_path):
             "--channel-attention is for resnet only, not for efficientnet-lite0",
         ),
         ({"backbone": "efficientnet-lite0", "stem": "plain"}, "--stem is for resnet only"),
+        ({"pooling": "ml-decoder", "heads": 0}, "ml-decoder needs at least one of --heads"),
         ({"backbone": "keras:"}, "no model without a name"),
         ({"backbone": "keras:Dense"}, "no Dense. There are: DenseNet121, DenseNet169"),
         ({"backbone": "keras:imagenet_utils"}, "has no imagenet_utils"),
@@ -290,7 +367,15 @@ def test_nothing_is_frozen_of_a_backbone_that_starts_from_scratch():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("stem", "plain"), ("channel_attention", "eca"), ("weights", "none")]
+    ("name", "value"),
+    [
+        ("stem", "plain"),
+        ("channel_attention", "eca"),
+        ("weights", "none"),
+        ("rank", 64),
+        ("pooling", "ml-decoder"),
+        ("queries", 8),
+    ],
 )
 def test_a_run_is_not_resumed_with_another_backbone(name, value, tmp_path):
     begun = checkpoints.State(training.shaping(TrainConfig()), "x")

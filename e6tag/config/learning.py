@@ -39,10 +39,18 @@ class TrainConfig(JobConfig):
     """side of the square pictures are fitted into, in pixels"""
     vector_size: int = 256
     """length of the vector between the stem and the tags"""
+    pooling: Literal["attention", "ml-decoder", "mean"] = "attention"
+    """beside the feature map's mean: attention of its cells to each other, or of fixed queries to
+    its cells (each makes a part of the vector), or nothing"""
+    queries: int = 16
+    """ml-decoder only: queries"""
     heads: int = 4
     """attention heads over the feature map; 0 pools without attention"""
     key_size: int = 32
     """channels of each attention head"""
+    rank: int = 0
+    """tags are computed from this many numbers of the vector's, shared by all, where it is shorter:
+    for 10,000s of tags; 0 for the full layer"""
     factors: int = 8
     """latent factors of the correlated label noise; 0 keeps the per-tag part only"""
     heteroscedastic: bool = True

@@ -17,6 +17,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from e6tag.config import TrainConfig
+from e6tag.decoder_pooling import DecoderPooling
 from e6tag.layers import AttentionPooling, HeteroscedasticLogits
 from e6tag.models.registry import BACKBONES, Backbone, choose, frozen_stages, is_pretrained
 
@@ -40,7 +41,8 @@ def build_tagger(
 
     Args:
         options: architecture: backbone and what it is made of, weights, freeze, image_size,
-            vector_size, heads, key_size, heteroscedastic, factors, temperature.
+            vector_size, pooling, queries, heads, key_size, rank, heteroscedastic, factors,
+            temperature.
         shares: (num_tags,) share of the training pictures with each tag, in (0, 1); the tagger
             predicts them at the start, whatever the picture.
         cache: folder for pretrained weights (default: `packages.cache_folder()`).
@@ -58,7 +60,11 @@ def build_tagger(
     size = options.image_size
     pictures = keras.Input((size, size, 3), dtype="float32", name="pictures")
     features = backbone.build(pictures, options)
-    vector = summarise(features, options.vector_size, options.heads, options.key_size)
+    pooled = pool(
+        features, options.pooling, options.heads, options.key_size,
+        outputs=options.vector_size, queries=options.queries,
+    )  # fmt: skip
+    vector = summarise(pooled, options.vector_size)
     logits, uncertainty = tag_head(vector, options, np.log(shares) - np.log1p(-shares))
     outputs = {
         "logits": logits,
@@ -75,28 +81,44 @@ def build_tagger(
     return network
 
 
-def summarise(features: Any, vector_size: int, heads: int, key_size: int) -> Any:
-    """Feature map to vector: [mean ; attention], standardised, projected, layer-normalised.
+def pool(
+    features: Any, pooling: str, heads: int, key_size: int, *, outputs: int, queries: int
+) -> Any:
+    """Feature map to its mean and, after it, what attention finds.
 
     Args:
         features: (batch, height, width, channels).
-        vector_size: numbers in the vector.
+        pooling: mean alone, attention of the cells to each other, or ml-decoder.
         heads, key_size: of the attention; without heads, the mean alone.
+        outputs: numbers that the decoder makes.
+        queries: that the decoder asks.
+
+    Returns:
+        (batch, channels), and heads * key_size (attention) or outputs (ml-decoder) more.
+    """
+    if pooling == "attention" and heads:
+        return AttentionPooling(heads, key_size, name="pooling")(features)
+    mean = layers.GlobalAveragePooling2D(name="pooling")(features)
+    if pooling != "ml-decoder":
+        return mean
+    decoder = DecoderPooling(outputs, queries, heads, key_size, name="decoder")
+    return layers.Concatenate(name="pooled")([mean, decoder(features)])
+
+
+def summarise(pooled: Any, vector_size: int) -> Any:
+    """Pooled map (batch, numbers) to vector: standardised, projected, layer-normalised.
 
     Returns:
         (batch, vector_size), float32.
     """
-    if heads:
-        x = AttentionPooling(heads, key_size, name="pooling")(features)
-    else:
-        x = layers.GlobalAveragePooling2D(name="pooling")(features)
-    x = layers.BatchNormalization(momentum=0.97, dtype="float32", name="pooled_bn")(x)
+    x = layers.BatchNormalization(momentum=0.97, dtype="float32", name="pooled_bn")(pooled)
     x = layers.Dense(vector_size, dtype="float32", name="projection")(x)
     return layers.LayerNormalization(epsilon=1e-5, dtype="float32", name="vector")(x)
 
 
 def tag_head(vector: Any, options: TrainConfig, bias: NDArray[np.float64]) -> tuple[Any, Any]:
     """Vector to (logits, uncertainty), both (batch, num_tags); `bias` are the first logits."""
+    vector = narrow(vector, options.rank)
     if options.heteroscedastic:
         return HeteroscedasticLogits(
             len(bias), options.factors, options.temperature, bias=bias, name="tags"
@@ -106,6 +128,22 @@ def tag_head(vector: Any, options: TrainConfig, bias: NDArray[np.float64]) -> tu
     logits = dense(vector)
     dense.bias.assign(bias)
     return logits, layers.Rescaling(0.0, dtype="float32", name="uncertainty")(logits)
+
+
+def narrow(vector: Any, rank: int) -> Any:
+    """The vector (batch, D) through a linear map to `rank` numbers: W = A B of the tag layer.
+
+    All maps of the tag layer share A (D, rank), so that parameters grow as rank * (D + maps * K);
+    biases of the tags stay.  A rank of D or more can do no more than the full layer with fewer
+    parameters, and 0 asks for it: the vector itself.  A starts orthogonal, so that its numbers are
+    as large as the vector's.
+    """
+    if not 0 < rank < int(vector.shape[-1]):
+        return vector
+    return layers.Dense(
+        rank, use_bias=False, kernel_initializer=keras.initializers.Orthogonal(),
+        dtype="float32", name="tag_factors",
+    )(vector)  # fmt: skip
 
 
 def backbone_layers(network: keras.Model) -> list[Any]:

@@ -99,6 +99,8 @@ def choose(options: TrainConfig) -> Backbone:
         raise ConfigError(
             f"there are no ImageNet weights for {options.backbone}. Use --weights none."
         )
+    if options.pooling == "ml-decoder" and not options.heads:
+        raise ConfigError("--pooling ml-decoder needs at least one of --heads. Received: 0.")
     for name, plain in RESNET_ONLY.items():
         if options.backbone != "resnet" and getattr(options, name) != plain:
             flag = name.replace("_", "-")
