@@ -210,22 +210,24 @@ def attend(queries: Any, keys: Any, values: Any, heads: int) -> Any:
     """Multi-head scaled dot-product attention.
 
     Args:
-        queries, keys, values: (batch, tokens, heads * key_size).
+        queries: (batch or 1, asking tokens, heads * key_size).
+        keys, values: (batch, tokens, heads * key_size).
         heads: number of heads.
 
     Returns:
-        (batch, tokens, heads * key_size).
+        (batch, asking tokens, heads * key_size).
     """
-    batch, tokens, width = ops.shape(queries)[0], queries.shape[1], queries.shape[2]
+    width = queries.shape[2]
     size = width // heads
 
     def split(x: Any) -> Any:
-        return ops.transpose(ops.reshape(x, (batch, tokens, heads, size)), (0, 2, 1, 3))
+        shape = (ops.shape(x)[0], x.shape[1], heads, size)
+        return ops.transpose(ops.reshape(x, shape), (0, 2, 1, 3))
 
     weights = ops.matmul(split(queries), ops.transpose(split(keys), (0, 1, 3, 2)))
     weights = ops.softmax(weights * size**-0.5, axis=-1)
     mixed = ops.transpose(ops.matmul(weights, split(values)), (0, 2, 1, 3))
-    return ops.reshape(mixed, (batch, tokens, width))
+    return ops.reshape(mixed, (ops.shape(keys)[0], queries.shape[1], width))
 
 
 @keras.saving.register_keras_serializable("e6tag")

@@ -143,8 +143,7 @@ def build_learner(config: TrainConfig, batches: Batches) -> Learner:
     objective = build_objective(config, len(shares), batches.steps_per_epoch)
     joint = JointLikelihood(config.factor_samples, config.seed)
     learner = Learner(network, objective, joint if config.likelihood == "joint" else None)
-    backbone = models.BACKBONES[config.backbone]
-    slow = models.backbone_paths(network) if backbone.pretrained else []
+    slow = models.backbone_paths(network) if models.is_pretrained(config) else []
     total_steps = config.epochs * batches.steps_per_epoch
     schedule = make_schedule(config.schedule, config.learning_rate, total_steps, config.warmup)
     optimizer = make_optimizer(
@@ -169,9 +168,10 @@ def describe(session: Session) -> None:
     """Say what is about to be trained."""
     config, network = session.config, session.learner.network
     trainable = sum(int(np.prod(w.shape)) for w in session.learner.trainable_variables)
+    origin = "ImageNet weights" if models.is_pretrained(config) else "from scratch"
     log.info(
         "model: %s (%s), %d tags, %s parameters, %s of them trained; loss %s%s, optimiser %s",
-        config.backbone, models.BACKBONES[config.backbone].origin,
+        config.backbone, origin,
         len(session.dataset.vocabulary), f"{network.count_params():,}", f"{trainable:,}",
         config.loss, " (joint)" if config.likelihood == "joint" else "", config.optimizer,
     )  # fmt: skip

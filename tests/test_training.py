@@ -262,3 +262,22 @@ def test_a_damaged_checkpoint_is_named(data, tmp_path):
     code, _, err = train(data, run, "--checkpoint-seconds", "0.1")
     assert code == 5
     assert weights.name in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--stem", "plain", "--channel-attention", "eca", "--pooling", "ml-decoder", "--rank", "8"],
+        ["--backbone", "mobilenetv3-small", "--image-size", "64", "--heads", "0"],
+    ],
+)
+def test_a_run_remembers_what_its_network_was_made_of(options, data, tmp_path):
+    run = tmp_path / "r"
+    code, _, err = train(data, run, "--epochs", "1", *options)
+    assert code == 0, err
+    assert "exported" in err and "from scratch" in err
+    code, _, err = train(data, run, "--epochs", "1", *options)
+    assert code == 0 and "is trained already" in err
+    code, _, err = train(data, run, "--epochs", "1", *options, "--rank", "7")
+    assert code == 2 and "was begun with rank" in err

@@ -19,21 +19,38 @@ class TrainConfig(JobConfig):
     run: Path = Path("runs/default")
     """folder for checkpoints, metrics and the finished model"""
     backbone: str = "resnet"
-    """feature network: resnet (from scratch) or efficientnet-lite0 (ImageNet weights, 17 MB)"""
+    """feature network: resnet, efficientnet-lite0 (ImageNet weights, 17 MB), efficientnetv2-b0 to
+    -b2, mobilenetv3-small or -large, or keras:NAME for a model of keras.applications"""
     depth: tuple[int, ...] = (2, 2, 2, 2)
     """resnet only: residual blocks in each stage"""
     width: int = 32
     """resnet only: channels of the first stage; doubled by each stage"""
+    stem: Literal["d", "plain"] = "d"
+    """resnet only: ResNet-D's three small convolutions and averaged shortcuts, or the first
+    ResNet's one large convolution and strided shortcuts"""
+    channel_attention: Literal["none", "se", "eca"] = "none"
+    """resnet only: squeeze-and-excitation, or efficient channel attention (nearly free)"""
+    weights: Literal["imagenet", "none"] | None = None
+    """what the backbone starts from (default: imagenet for efficientnet-lite0, else none)"""
     freeze: int | None = None
-    """keep this many first stages of the backbone as they are (default: 3 of the pretrained one)"""
+    """keep this many first stages of the backbone as they are (default: 3 of efficientnet-lite0,
+    2 of another with ImageNet weights, 0 of keras:NAME and from scratch)"""
     image_size: int = 96
     """side of the square pictures are fitted into, in pixels"""
     vector_size: int = 256
     """length of the vector between the stem and the tags"""
+    pooling: Literal["attention", "ml-decoder", "mean"] = "attention"
+    """beside the feature map's mean: attention of its cells to each other, or of fixed queries to
+    its cells (each makes a part of the vector), or nothing"""
+    queries: int = 16
+    """ml-decoder only: queries"""
     heads: int = 4
     """attention heads over the feature map; 0 pools without attention"""
     key_size: int = 32
     """channels of each attention head"""
+    rank: int = 0
+    """tags are computed from this many numbers of the vector's, shared by all, where it is shorter:
+    for 10,000s of tags; 0 for the full layer"""
     factors: int = 8
     """latent factors of the correlated label noise; 0 keeps the per-tag part only"""
     heteroscedastic: bool = True

@@ -17,6 +17,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "vector_size": (1, 65_536),
     "heads": (0, 1024),
     "key_size": (1, 4096),
+    "queries": (1, 4096),
+    "rank": (0, 65_536),
     "factors": (0, 4096),
     "temperature": (TINY, HUGE),
     "factor_samples": (1, 65_536),
