@@ -7,7 +7,7 @@ run came there in one go or after ten restarts.
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -171,16 +171,20 @@ class Batches:
             image = augment(image, self.augmentation, bool(self.flippable[row]), rng)
         return images.letterbox(image, self.image_size)
 
-    def training(self, first_step: int, last_step: int, workers: int) -> Iterator[Batch]:
+    def training(
+        self, first_step: int, last_step: int, workers: int
+    ) -> Generator[Batch, None, None]:
         """Batches of the steps [first_step, last_step), decoded ahead by `workers` threads."""
         return ahead(self.training_batch, range(first_step, last_step), workers)
 
-    def plain(self, workers: int) -> Iterator[Batch]:
+    def plain(self, workers: int) -> Generator[Batch, None, None]:
         """The whole split once, decoded ahead."""
         return ahead(self.plain_batch, range(0, len(self), self.batch_size), workers)
 
 
-def ahead(make: Callable[[int], Batch], arguments: Iterable[int], workers: int) -> Iterator[Batch]:
+def ahead(
+    make: Callable[[int], Batch], arguments: Iterable[int], workers: int
+) -> Generator[Batch, None, None]:
     """`make(argument)` for each argument, in order, computed a few ahead by threads."""
     pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="batches")
     waiting: deque[Future[Batch]] = deque()

@@ -40,6 +40,10 @@ class State:
     best: dict[str, Any] = field(default_factory=dict)
     """the entry with the best validation macro AP"""
 
+    def step_saved(self) -> int:
+        """Step of the checkpoint; 0 before the first."""
+        return int(self.weights.removeprefix("step-").split(".")[0]) if self.weights else 0
+
 
 def save_weights(model: Any, path: Path) -> None:
     """Write Keras weights, finished or absent.
@@ -116,8 +120,19 @@ def check_types(state: State) -> None:
             raise TypeError(f"{name} is {getattr(state, name)!r}"[:80])
 
 
-def load_state(folder: Path, options: dict[str, Any], fingerprint: str) -> State:
+def load_state(
+    folder: Path,
+    options: dict[str, Any],
+    fingerprint: str,
+    earlier: dict[str, Any] | None = None,
+) -> State:
     """The state to resume from, or a new one.
+
+    Args:
+        folder: the run's checkpoints.
+        options: those asked for now.
+        fingerprint: of the data.
+        earlier: what options stand for that the run does not know yet.
 
     Raises:
         ConfigError: the folder holds a run with other options or other data.
@@ -128,6 +143,7 @@ def load_state(folder: Path, options: dict[str, Any], fingerprint: str) -> State
     try:
         state = State(**read_json(folder / STATE, RunError, REMEDY))
         check_types(state)
+        state.options = (earlier or {}) | state.options
     except TypeError as problem:
         raise RunError(
             f"{folder / STATE} is damaged or of another version ({problem}). {REMEDY}"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,16 @@ class Session:
     def total_steps(self) -> int:
         """Steps of the whole run."""
         return self.config.epochs * self.train.steps_per_epoch
+
+    def out_of_patience(self) -> bool:
+        """Whether the last `patience` epochs brought nothing better."""
+        scores = [float(entry["macro_ap"]) for entry in self.state.history]
+        return 0 < self.config.patience <= epochs_without_gain(scores)
+
+
+def epochs_without_gain(scores: Sequence[float]) -> int:
+    """Epochs after the first one with the best score; 0 without any."""
+    return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
 def training_shares(batches: Batches) -> NDArray[np.float64]:

@@ -178,6 +178,65 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_one_that_was_not(dat
         np.testing.assert_array_equal(value, resumed[name], err_msg=name)
 
 
+@pytest.mark.slow
+def test_it_stops_where_nothing_gets_better_and_keeps_the_best(data, tmp_path):
+    options = ["--epochs", "40", "--patience", "2", "--optimizer", "sgd", "--json"]
+    options += ["--learning-rate", "0.5", "--schedule", "constant"]
+    code, out, err = train(data, tmp_path / "r", *options)
+    assert code == 0, err
+    lines = [json.loads(x) for x in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    scores = [line["macro_ap"] for line in lines]
+    assert len(scores) < 40
+    assert "stopped after" in err
+    best = json.loads(out)
+    assert best["macro_ap"] == max(scores)
+    assert scores.index(max(scores)) == len(scores) - 3
+    assert best["epoch"] >= len(scores) - 2
+    # Killed before run.json was written, it does not train on.
+    (tmp_path / "r" / "run.json").unlink()
+    code, again, err = train(data, tmp_path / "r", *options)
+    assert code == 0, err
+    assert json.loads(again) == best
+    assert len((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()) == len(scores)
+
+
+def test_epochs_without_gain_count_from_the_first_best():
+    from e6tag.session import epochs_without_gain
+
+    cases = [([], 0), ([0.1], 0), ([0.1, 0.2], 0), ([0.2, 0.1], 1), ([0.2, 0.2, 0.2], 2)]
+    for scores, expected in cases:
+        assert epochs_without_gain(scores) == expected
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_leaves_its_last_good_checkpoint(data, tmp_path):
+    run = tmp_path / "r"
+    options = ["--epochs", "9", "--clip-norm", "0", "--optimizer", "sgd", "--anneal", "linear"]
+    options += ["--learning-rate", "1e9", "--warmup", "0.9", "--checkpoint-seconds", "0"]
+    code, _, err = train(data, run, *options)
+    assert code == 5, err
+    last = err.strip().splitlines()[-1]
+    assert " step " in last and "Lower --learning-rate (now 1e+09; --find-rate" in last
+    assert "Traceback" not in err
+    if (run / "checkpoints" / "state.json").exists():
+        assert "is kept" in last
+        _, weights = final_weights(run)
+        assert all(np.isfinite(value).all() for value in weights.values())
+    assert not (run / "run.json").exists()
+
+
+@pytest.mark.slow
+def test_the_range_test_proposes_a_rate_and_trains_nothing(data, tmp_path):
+    run = tmp_path / "r"
+    code, out, err = train(data, run, "--find-rate")
+    assert code == 0, err
+    flag, rate = out.split()
+    assert flag == "--learning-rate"
+    assert 1e-5 < float(rate) < 1
+    names = {path.name for path in run.iterdir()} - {".lock"}
+    assert names == {"lr_range.csv", "lr_range.png"}
+
+
 def test_ctrl_c_ends_with_130_within_ten_seconds_and_resumes(data, tmp_path):
     options = ["--epochs", "40", "--checkpoint-seconds", "0.1"]
     code, words, seconds = kill_after_checkpoint(data, tmp_path / "r", signal.SIGINT, *options)

@@ -46,26 +46,32 @@ class TrainConfig(JobConfig):
     """focal loss: weight of positives (negatives have one minus this); -1 weighs both alike"""
     focal_gamma: float = 2.0
     """focal loss: how fast well-predicted tags fade"""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """sgd cycles its momentum inversely to the learning rate"""
+    optimizer: Literal["adamw", "sgd", "nesterov", "lamb", "lion", "muon"] = "adamw"
+    """sgd and nesterov cycle their momentum inversely to a one-cycle rate; the others have decay"""
     learning_rate: float = 2e-3
-    """peak of the one-cycle schedule"""
+    """largest rate of the schedule; --find-rate proposes one"""
     backbone_rate: float = 0.2
     """learning rate of a pretrained backbone, relative to the head's"""
     weight_decay: float = 0.02
-    """AdamW's decoupled decay, times the learning rate"""
-    schedule: Literal["one-cycle", "constant"] = "one-cycle"
-    """learning rate over the run"""
+    """decoupled decay, times the learning rate (not for sgd and nesterov)"""
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    """learning rate over the run; cosine rises along a line and falls to 0"""
     warmup: float = 0.3
-    """share of the one-cycle schedule in which the rate rises"""
+    """share of the run in which the rate of one-cycle or cosine rises"""
+    anneal: Literal["cosine", "linear", "cosine-annihilate", "linear-annihilate"] = "cosine"
+    """form of one-cycle; annihilate: falls as fast as it rose, then on to nothing"""
     ema: float = 0.99
     """decay of the averaged weights that are validated and exported; 0 for none"""
     clip_norm: float = 5.0
     """largest global norm of a step's gradient; 0 for none"""
     batch_size: int = 32
     """pictures in a step"""
+    accumulate: int = 1
+    """steps whose mean gradient makes one update: a larger batch in the same memory"""
     epochs: int = 5
     """passes over the training pictures"""
+    patience: int = 0
+    """stop after so many epochs without better validation macro AP; 0 never does"""
     flip: bool = True
     """mirror pictures at random, unless a tag of theirs is direction-sensitive"""
     crop: float = 0.8
@@ -80,6 +86,8 @@ class TrainConfig(JobConfig):
     """save a checkpoint to resume from at least this often"""
     dry_run: bool = False
     """print parameters, steps and what would be trained; train nothing"""
+    find_rate: bool = False
+    """only try rising learning rates, write lr_range.csv and .png, propose one"""
     json: bool = False
     """print the final metrics as JSON on stdout"""
     seed: int = 0
