@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 NOT_SHAPING = {
     "config", "quiet", "run", "data", "device", "workers", "checkpoint_seconds", "dry_run",
-    "find_rate", "json",
+    "find_rate", "memory_gb", "json",
 }  # fmt: skip
 """Options that do not change what is learnt: they may differ when a run is resumed."""
 

@@ -17,7 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from e6tag import checkpoints, files, models, optimizers, rate_range, runs, shards
+from e6tag import checkpoints, cost, files, models, optimizers, rate_range, runs, shards
 from e6tag.config import TrainConfig
 from e6tag.devices import choose_device
 from e6tag.errors import RunError
@@ -28,6 +28,9 @@ from e6tag.session import Session, validate, write_run
 from e6tag.shards import Dataset
 
 log = logging.getLogger(__name__)
+
+MOST_TRIAL_STEPS, TRIAL_SECONDS = 12, 3.0
+"""when a dry run has seen enough of how long steps take"""
 
 
 def train(config: TrainConfig) -> int:
@@ -44,7 +47,11 @@ def train(config: TrainConfig) -> int:
         log.info("device: %s", choose_device(config.device, config.mixed_precision))
         session = prepare(config, dataset)
         describe(session)
+        if config.memory_gb:
+            memory = cost.step_memory(session.learner)
+            cost.check_fit(memory, config.batch_size, config.accumulate, config.memory_gb)
         if config.dry_run:
+            log.info(estimated_time(session))
             return 0
         fit(session)
         write_run(session)
@@ -82,6 +89,27 @@ def describe(session: Session) -> None:
         session.dataset.path, len(session.train), len(session.val), config.image_size,
         config.epochs, session.train.steps_per_epoch,
     )  # fmt: skip
+    log.info(cost.describe_cost(session.learner, config.batch_size))
+
+
+def estimated_time(session: Session) -> str:
+    """Take some steps to see how long they are; what they change is not kept."""
+    taken: list[float] = []
+    steps = min(session.total_steps, MOST_TRIAL_STEPS)
+    with contextlib.closing(session.train.training(0, steps, session.config.workers)) as stream:
+        for pictures, labels in stream:
+            began = time.monotonic()
+            session.learner.step(pictures, labels)
+            taken.append(time.monotonic() - began)
+            if sum(taken[1:]) > TRIAL_SECONDS:
+                break
+    # The first one is compiled.
+    seconds = float(np.median(taken[1:] or taken))
+    hours = seconds * (session.total_steps - session.state.step) / 3600
+    return (
+        f"time: about {hours:.2g} hours on this machine ({seconds:.2g} s a step, validation not "
+        "counted)"
+    )
 
 
 def fit(session: Session) -> None:

@@ -249,6 +249,9 @@ def test_a_dry_run_describes_and_writes_no_checkpoint(data, tmp_path):
     code, _, err = train(data, tmp_path / "r", "--dry-run")
     assert code == 0
     assert "parameters" in err
+    assert "million multiply-adds a picture" in err
+    assert "fits a card of 4 GB" in err
+    assert "hours on this machine" in err
     assert not (tmp_path / "r" / "checkpoints").exists()
 
 
@@ -271,6 +274,7 @@ def test_sgd_and_a_plain_head_without_attention_train_too(data, tmp_path):
     [
         (["--device", "gpu"], 2, "TensorFlow sees no GPU"),
         (["--mixed-precision"], 2, "needs a GPU"),
+        (["--memory-gb", "0.61", "--batch-size", "128"], 2, "--accumulate"),
         (["--backbone", "vgg"], 2, "no backbone 'vgg'"),
         (["--freeze", "9"], 2, "--freeze is 9"),
         (["--learning-rate", "1e30", "--epochs", "3", "--clip-norm", "0"], 5, "the loss is"),

@@ -85,7 +85,9 @@ class TrainConfig(JobConfig):
     checkpoint_seconds: float = 60.0
     """save a checkpoint to resume from at least this often"""
     dry_run: bool = False
-    """print parameters, steps and what would be trained; train nothing"""
+    """print parameters, cost, memory and hours of what would be trained; train nothing"""
+    memory_gb: float = 0.0
+    """refuse a step that would need more memory than the card has; 0 does not ask"""
     find_rate: bool = False
     """only try rising learning rates, write lr_range.csv and .png, propose one"""
     json: bool = False

@@ -31,6 +31,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "accumulate": (1, 65_536),
     "epochs": (1, 1_000_000),
     "patience": (0, 1_000_000),
+    "memory_gb": (0, HUGE),
     "crop": (0.01, 1),
     "workers": (0, 1024),
     "checkpoint_seconds": (0, HUGE),
