@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from e6tag import checkpoints, models
-from e6tag.batches import Augmentation, Batches
+from e6tag.augmentation import Augmentation
+from e6tag.batches import Batches
 from e6tag.config import TrainConfig
 from e6tag.errors import DataError
 from e6tag.learner import Learner
@@ -60,10 +61,13 @@ def open_batches(config: TrainConfig, dataset: Dataset) -> tuple[Batches, Batche
     Raises:
         DataError: nothing can be learnt of this data.
     """
-    augmentation = Augmentation(config.flip, config.crop)
+    augmentation = Augmentation(
+        config.flip, config.crop, config.colour_jitter, config.trivial_augment,
+        config.mixup, config.cutmix,
+    )  # fmt: skip
     train = Batches(
         dataset, "train", config.image_size, config.batch_size,
-        augmentation=augmentation, seed=config.seed,
+        augmentation=augmentation, repeat_factor=config.repeat_factor, seed=config.seed,
     )  # fmt: skip
     val = Batches(dataset, "val", config.image_size, config.batch_size)
     check_splits(dataset, train, val)

@@ -76,6 +76,16 @@ class TrainConfig(JobConfig):
     """mirror pictures at random, unless a tag of theirs is direction-sensitive"""
     crop: float = 0.8
     """smallest share of a picture's area that random crops keep; 1 for none"""
+    colour_jitter: float = 0.0
+    """largest relative change of brightness, contrast and saturation at random; 0 for none"""
+    trivial_augment: bool = False
+    """one random operation a picture: shear, rotation, contrast ... (colours may change, too)"""
+    mixup: float = 0.0
+    """blend pairs of pictures and labels at a share from Beta(A, A); 0 for none"""
+    cutmix: float = 0.0
+    """paste a box of another picture, of a share from Beta(A, A); 0 for none"""
+    repeat_factor: float = 0.0
+    """repeat pictures with tags rarer than this share, by sqrt(T / share); 0 for none"""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """gpu fails where there is none; auto takes one where there is"""
     mixed_precision: bool = False
