@@ -1,7 +1,7 @@
 """From options and a data folder to all that a training run holds."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import keras
@@ -49,10 +49,33 @@ def prepare(config: TrainConfig, dataset: Dataset) -> Session:
         earlier_defaults(),
     )
     session = Session(config, dataset, train_batches, val_batches, learner, state)
+    load_last(session)
     if state.weights:
-        checkpoints.load_weights(learner, session.folder / state.weights)
         log.info("resuming at step %d of %d", state.step, session.total_steps)
     return session
+
+
+def load_last(session: Session) -> None:
+    """Give the learner the weights of the last checkpoint, where there is one."""
+    if session.state.weights:
+        checkpoints.load_weights(session.learner, session.folder / session.state.weights)
+
+
+def change_size(session: Session) -> None:
+    """Go on from the last checkpoint with a network for pictures of the present epoch's size.
+
+    Weights do not depend on the size, compiled steps do.  To change the size and to resume are one
+    thing, so a run that was stopped at the change goes on as if it had not been.
+    """
+    size = session.size_of(session.state.step // session.train.steps_per_epoch)
+    if size == session.train.image_size:
+        return
+    # Names count up otherwise, and checkpoints are read by name.
+    keras.utils.clear_session()
+    session.learner = build_learner(replace(session.config, image_size=size), session.train)
+    load_last(session)
+    session.train.image_size = session.val.image_size = size
+    log.info("pictures are %d px now", size)
 
 
 def open_batches(config: TrainConfig, dataset: Dataset) -> tuple[Batches, Batches]:

@@ -2,6 +2,8 @@
 
 Smith 2017 (arXiv:1506.01186, section 3.3), with the two readings of the curve that fastai's
 `lr_find` made common: where the smoothed loss falls fastest, and a tenth of where it is lowest.
+With an adaptive robust loss a part of the fall is that of the loss's own scales, which says little
+of the network: the proposal is then an upper bound.
 """
 
 import csv

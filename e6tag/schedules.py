@@ -103,6 +103,30 @@ def warmup_cosine(
     return xp.where(step < rise, peak * (step + 1.0) / max(rise, 1.0), falling)
 
 
+SIDE_STEP = 16
+"""sides of smaller pictures are multiples of this"""
+
+
+def picture_size(epoch: int, epochs: int, full: int, start: float) -> int:
+    """Side of the pictures of an epoch: three sizes, a third of the run each, up to the full one.
+
+    Progressive resizing as in EfficientNetV2 (arXiv:2104.00298, section 4): small pictures teach
+    the coarse things at a fraction of the time.  The last third has the full size, and so has a
+    run of one epoch.
+
+    Args:
+        epoch: 0..epochs - 1; later ones have the full size.
+        epochs: of the run.
+        full: last side, in pixels.
+        start: first side as a share of it, up to 1.
+    """
+    third = min(2, (3 * (epoch + 1) - 1) // epochs)
+    if third == 2:
+        return full
+    side = full * (start + (1 - start) * third / 2)
+    return min(full, max(SIDE_STEP, SIDE_STEP * round(side / SIDE_STEP)))
+
+
 def exponential(step: Any, total: int, low: float, high: float, xp: ModuleType = np) -> Any:
     """Rate of Smith's range test (arXiv:1506.01186): low (high / low)^(step / (total - 1))."""
     return low * xp.exp(np.log(high / low) * step / max(total - 1.0, 1.0))

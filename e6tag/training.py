@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -21,7 +22,14 @@ from e6tag import checkpoints, cost, files, models, optimizers, rate_range, runs
 from e6tag.config import TrainConfig
 from e6tag.devices import choose_device
 from e6tag.errors import RunError
-from e6tag.preparation import build_learner, earlier_defaults, open_batches, prepare, shaping
+from e6tag.preparation import (
+    build_learner,
+    change_size,
+    earlier_defaults,
+    open_batches,
+    prepare,
+    shaping,
+)
 from e6tag.progress import Progress
 from e6tag.schedules import exponential
 from e6tag.session import Session, validate, write_run
@@ -105,37 +113,69 @@ def estimated_time(session: Session) -> str:
                 break
     # The first one is compiled.
     seconds = float(np.median(taken[1:] or taken))
-    hours = seconds * (session.total_steps - session.state.step) / 3600
+    # A step takes as long as its pictures have pixels.
+    sizes = np.array([session.size_of(epoch) for epoch in range(session.config.epochs)])
+    share = float(np.mean((sizes / session.config.image_size) ** 2))
+    hours = seconds * share * session.total_steps / 3600
     return (
         f"time: about {hours:.2g} hours on this machine ({seconds:.2g} s a step, validation not "
         "counted)"
     )
 
 
+@dataclass
+class Clock:
+    """When training began and when it was last saved; seconds of `time.monotonic`."""
+
+    earlier: float
+    """seconds of training before this start of the program"""
+    began: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        """Seconds of training in all."""
+        return self.earlier + time.monotonic() - self.began
+
+
 def fit(session: Session) -> None:
     """Take the steps that are left, validating after each epoch."""
     config, state = session.config, session.state
-    per_epoch, last_saved, started = session.train.steps_per_epoch, time.monotonic(), state.seconds
-    begin = time.monotonic()
-    stream = session.train.training(state.step, session.total_steps, config.workers)
+    clock = Clock(state.seconds)
     bar = Progress("train", session.total_steps, unit="steps", done=state.step, quiet=config.quiet)
-    with bar, contextlib.closing(stream):
+    with bar:
         while state.step < session.total_steps and not session.out_of_patience():
-            loss = session.learner.step(*next(stream))
-            check_finite(session, loss)
-            state.step += 1
-            state.seconds = started + time.monotonic() - begin
-            bar.update(1, f"loss {loss:.4g}")
-            at_end = state.step % per_epoch == 0
-            if at_end or time.monotonic() - last_saved > config.checkpoint_seconds:
-                check_weights(session)
-                if at_end:
-                    validate(session, loss)
-                checkpoints.save_state(session.folder, session.learner, state)
-                last_saved = time.monotonic()
+            change_size(session)
+            fit_size(session, session.size_lasts_until(), clock, bar)
     if state.step < session.total_steps:
         log.info("stopped after %d epochs: the last %d were not better than the best",
                  len(state.history), config.patience)  # fmt: skip
+
+
+def fit_size(session: Session, last_step: int, clock: Clock, bar: Progress) -> None:
+    """Take the steps up to `last_step`, or until patience ends."""
+    state, per_epoch = session.state, session.train.steps_per_epoch
+    stream = session.train.training(state.step, last_step, session.config.workers)
+    with contextlib.closing(stream):
+        for pictures, labels in stream:
+            loss = session.learner.step(pictures, labels)
+            check_finite(session, loss)
+            state.step += 1
+            state.seconds = clock.seconds()
+            bar.update(1, f"loss {loss:.4g}")
+            is_end = state.step % per_epoch == 0
+            if is_end or time.monotonic() - clock.saved > session.config.checkpoint_seconds:
+                save(session, loss if is_end else None)
+                clock.saved = time.monotonic()
+            if is_end and session.out_of_patience():
+                return
+
+
+def save(session: Session, loss: float | None) -> None:
+    """Write a checkpoint, validating before where an epoch ended with a loss."""
+    check_weights(session)
+    if loss is not None:
+        validate(session, loss)
+    checkpoints.save_state(session.folder, session.learner, session.state)
 
 
 def check_finite(session: Session, loss: float) -> None:

@@ -192,3 +192,26 @@ def test_nesterov_looks_ahead_with_the_momentum_of_the_step():
         weight += momentum * velocity - rate * 0.5
     found = weight_after(SGD(OneCycle(40, 0.1), nesterov=True), 40, 0.5)
     assert found == pytest.approx(weight, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "epochs, expected",
+    [
+        (1, [96]), (2, [80, 96]), (3, [64, 80, 96]), (5, [64, 80, 80, 96, 96]),
+        (6, [64, 64, 80, 80, 96, 96]),
+    ],
+)  # fmt: skip
+def test_pictures_grow_in_three_sizes(epochs, expected):
+    assert [schedules.picture_size(e, epochs, 96, 2 / 3) for e in range(epochs)] == expected
+    assert schedules.picture_size(epochs, epochs, 96, 2 / 3) == 96
+
+
+@LAW
+@given(st.integers(1, 60), st.integers(16, 600), st.floats(0.1, 1))
+def test_pictures_never_shrink_and_the_last_third_is_full(epochs, full, start):
+    sizes = [schedules.picture_size(e, epochs, full, start) for e in range(epochs)]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) <= 3
+    assert all(size == full for size in sizes[-(epochs // 3) - (epochs < 3) :])
+    if start == 1:
+        assert set(sizes) == {full}

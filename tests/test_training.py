@@ -146,14 +146,18 @@ def test_other_data_in_the_same_folder_is_refused(trained, tmp_path):
     assert "other data" in err
 
 
-def kill_after_checkpoint(data, run, number, *more):
+def step_of(state):
+    return json.loads(state.read_text())["step"] if state.exists() else 0
+
+
+def kill_after_checkpoint(data, run, number, *more, least=1):
     process = subprocess.Popen(
         [sys.executable, "train.py", "--data", str(data), "--run", str(run), *SMALL, *more],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
     )  # fmt: skip
     state = run / "checkpoints" / "state.json"
     deadline = time.monotonic() + 200
-    while not state.exists() and time.monotonic() < deadline and process.poll() is None:
+    while step_of(state) < least and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     began = time.monotonic()
     process.send_signal(number)
@@ -161,18 +165,40 @@ def kill_after_checkpoint(data, run, number, *more):
     return process.returncode, words, time.monotonic() - began
 
 
-def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_one_that_was_not(data, tmp_path):
-    options = ["--epochs", "3", "--checkpoint-seconds", "0.2"]
+EVERYTHING = [
+    "--schedule", "cosine", "--warmup", "0.1", "--accumulate", "3", "--patience", "3",
+    "--colour-jitter", "0.2", "--trivial-augment", "--mixup", "0.4", "--cutmix", "1",
+    "--repeat-factor", "0.3", "--progressive", "0.5", "--optimizer",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        [*EVERYTHING, "lamb"],
+        pytest.param([*EVERYTHING, "muon"], marks=pytest.mark.slow),
+        pytest.param([*EVERYTHING, "lion"], marks=pytest.mark.slow),
+        pytest.param(["--optimizer", "nesterov", "--anneal", "linear-annihilate",
+                      "--learning-rate", "0.01"], marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_one_that_was_not(data, tmp_path, more):
+    options = ["--epochs", "3", "--checkpoint-seconds", "0.2", *more]
     code, _, err = train(data, tmp_path / "whole", *options)
     assert code == 0, err
-    code, _, _ = kill_after_checkpoint(data, tmp_path / "killed", signal.SIGKILL, *options)
+    # Where pictures grow, after they did.
+    least = 20 if "--progressive" in more else 1
+    code, _, _ = kill_after_checkpoint(
+        data, tmp_path / "killed", signal.SIGKILL, *options, least=least
+    )
     assert code == -signal.SIGKILL
     code, _, err = train(data, tmp_path / "killed", *options)
     assert code == 0, err
     assert "resuming at step" in err
     steps, whole = final_weights(tmp_path / "whole")
     again, resumed = final_weights(tmp_path / "killed")
-    assert steps == again == 3 * (192 // 16)
+    assert steps == again >= 3 * (192 // 16)
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
         np.testing.assert_array_equal(value, resumed[name], err_msg=name)
@@ -198,6 +224,20 @@ def test_it_stops_where_nothing_gets_better_and_keeps_the_best(data, tmp_path):
     assert code == 0, err
     assert json.loads(again) == best
     assert len((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()) == len(scores)
+
+
+@pytest.mark.slow
+def test_growing_pictures_are_measured_and_exported_at_the_full_size(data, tmp_path):
+    from e6tag.runs import open_run
+
+    options = ["--image-size", "64", "--progressive", "0.5", "--epochs", "6", "--json"]
+    code, out, err = train(data, tmp_path / "r", *options)
+    assert code == 0, err
+    lines = [json.loads(x) for x in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["image_size"] for line in lines] == [32, 32, 48, 48, 64, 64]
+    assert json.loads(out)["image_size"] == 64
+    assert open_run(tmp_path / "r").image_size == 64
+    assert err.count("px now") == 3
 
 
 def test_epochs_without_gain_count_from_the_first_best():

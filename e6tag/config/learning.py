@@ -28,6 +28,8 @@ class TrainConfig(JobConfig):
     """keep this many first stages of the backbone as they are (default: 3 of the pretrained one)"""
     image_size: int = 96
     """side of the square pictures are fitted into, in pixels"""
+    progressive: float = 1.0
+    """begin with pictures of this share of the size; a third of the epochs later larger ones"""
     vector_size: int = 256
     """length of the vector between the stem and the tags"""
     heads: int = 4
