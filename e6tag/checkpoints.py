@@ -45,6 +45,10 @@ class State:
     best: dict[str, Any] = field(default_factory=dict)
     """the entry with the best validation macro AP"""
 
+    def step_saved(self) -> int:
+        """Step of the checkpoint; 0 before the first."""
+        return int(self.weights.removeprefix("step-").split(".")[0]) if self.weights else 0
+
 
 def save_weights(model: Any, path: Path) -> None:
     """Write Keras weights, finished or absent.
@@ -123,6 +127,11 @@ def check_types(state: State) -> None:
 
 def load_state(folder: Path, options: dict[str, Any], fingerprint: str) -> State:
     """The state to resume from, or a new one.
+
+    Args:
+        folder: the run's checkpoints.
+        options: those asked for now.
+        fingerprint: of the data.
 
     Raises:
         ConfigError: the folder holds a run with other options or other data.

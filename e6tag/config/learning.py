@@ -37,6 +37,8 @@ class TrainConfig(JobConfig):
     2 of another with ImageNet weights, 0 of keras:NAME and from scratch)"""
     image_size: int = 96
     """side of the square pictures are fitted into, in pixels"""
+    progressive: float = 1.0
+    """begin with pictures of this share of the size; a third of the epochs later larger ones"""
     vector_size: int = 256
     """length of the vector between the stem and the tags"""
     pooling: Literal["attention", "ml-decoder", "mean"] = "attention"
@@ -77,30 +79,46 @@ class TrainConfig(JobConfig):
     """splc: passes over the pictures before predictions may correct labels"""
     splc_threshold: float = 0.6
     """splc: a tag that a picture lacks counts as forgotten above this probability"""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """sgd cycles its momentum inversely to the learning rate"""
+    optimizer: Literal["adamw", "sgd", "nesterov", "lamb", "lion", "muon"] = "adamw"
+    """sgd and nesterov cycle their momentum inversely to a one-cycle rate; the others have decay"""
     learning_rate: float = 2e-3
-    """peak of the one-cycle schedule"""
+    """largest rate of the schedule; --find-rate proposes one"""
     backbone_rate: float = 0.2
     """learning rate of a pretrained backbone, relative to the head's"""
     weight_decay: float = 0.02
-    """AdamW's decoupled decay, times the learning rate"""
-    schedule: Literal["one-cycle", "constant"] = "one-cycle"
-    """learning rate over the run"""
+    """decoupled decay, times the learning rate (not for sgd and nesterov)"""
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    """learning rate over the run; cosine rises along a line and falls to 0"""
     warmup: float = 0.3
-    """share of the one-cycle schedule in which the rate rises"""
+    """share of the run in which the rate of one-cycle or cosine rises"""
+    anneal: Literal["cosine", "linear", "cosine-annihilate", "linear-annihilate"] = "cosine"
+    """form of one-cycle; annihilate: falls as fast as it rose, then on to nothing"""
     ema: float = 0.99
     """decay of the averaged weights that are validated and exported; 0 for none"""
     clip_norm: float = 5.0
     """largest global norm of a step's gradient; 0 for none"""
     batch_size: int = 32
     """pictures in a step"""
+    accumulate: int = 1
+    """steps whose mean gradient makes one update: a larger batch in the same memory"""
     epochs: int = 5
     """passes over the training pictures"""
+    patience: int = 0
+    """stop after so many epochs without better validation macro AP; 0 never does"""
     flip: bool = True
     """mirror pictures at random, unless a tag of theirs is direction-sensitive"""
     crop: float = 0.8
     """smallest share of a picture's area that random crops keep; 1 for none"""
+    colour_jitter: float = 0.0
+    """largest relative change of brightness, contrast and saturation at random; 0 for none"""
+    trivial_augment: bool = False
+    """one random operation a picture: shear, rotation, contrast ... (colours may change, too)"""
+    mixup: float = 0.0
+    """blend pairs of pictures and labels at a share from Beta(A, A); 0 for none"""
+    cutmix: float = 0.0
+    """paste a box of another picture, of a share from Beta(A, A); 0 for none"""
+    repeat_factor: float = 0.0
+    """repeat pictures with tags rarer than this share, by sqrt(T / share); 0 for none"""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """gpu fails where there is none; auto takes one where there is"""
     mixed_precision: bool = False
@@ -110,7 +128,11 @@ class TrainConfig(JobConfig):
     checkpoint_seconds: float = 60.0
     """save a checkpoint to resume from at least this often"""
     dry_run: bool = False
-    """print parameters, steps and what would be trained; train nothing"""
+    """print parameters, cost, memory and hours of what would be trained; train nothing"""
+    memory_gb: float = 0.0
+    """refuse a step that would need more memory than the card has; 0 does not ask"""
+    find_rate: bool = False
+    """only try rising learning rates, write lr_range.csv and .png, propose one"""
     json: bool = False
     """print the final metrics as JSON on stdout"""
     seed: int = 0
