@@ -6,7 +6,7 @@ import pytest
 
 from e6tag import optimizers
 from e6tag.learner import Learner
-from e6tag.losses import Objective
+from e6tag.objective import Objective
 from e6tag.optimizers import make_optimizer
 
 START, GRADIENT = [1.0, -2.0, 3.0], [0.1, -0.2, 0.3]

@@ -175,7 +175,7 @@ UNCLEAR = {
 @pytest.mark.parametrize("rows", UNCLEAR.values(), ids=UNCLEAR.keys())
 def test_what_cannot_be_read_quickly_is_read_all_the_same(tmp_path, monkeypatch, caplog, rows):
     monkeypatch.setattr("e6tag.sites.e621_quick.BLOCK_BYTES", 2000)
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "e6tag")
     posts = read(write_export(tmp_path, rows)).posts
     assert posts.post_id.tolist() == [1, 2]
     assert caplog.text.count("line by line") == 1
@@ -216,7 +216,7 @@ GOOD_ROWS = {
 
 @pytest.mark.parametrize("fields", GOOD_ROWS.values(), ids=GOOD_ROWS.keys())
 def test_odd_but_legal_rows_are_read_and_quickly(tmp_path, caplog, fields):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "e6tag")
     row = post_row(3) | fields
     posts = read(write_export(tmp_path, [row, post_row(1)])).posts
     assert sorted(posts.post_id.tolist()) == sorted([1, int(row["id"])])
@@ -261,7 +261,7 @@ def test_posts_are_in_order_and_the_last_row_of_an_id_counts(tmp_path):
 
 
 def test_what_a_real_postgresql_writes_is_read_as_it_was_meant(tmp_path_factory, caplog):
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "e6tag")
     binaries, user = postgresql(), "postgres" if os.geteuid() == 0 else getpass.getuser()
     if binaries is None:
         pytest.skip("PostgreSQL is not installed")

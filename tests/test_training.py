@@ -176,7 +176,7 @@ EVERYTHING = [
     "more",
     [
         [],
-        [*EVERYTHING, "lamb"],
+        pytest.param([*EVERYTHING, "lamb"], marks=pytest.mark.slow),
         pytest.param([*EVERYTHING, "muon"], marks=pytest.mark.slow),
         pytest.param([*EVERYTHING, "lion"], marks=pytest.mark.slow),
         pytest.param(["--optimizer", "nesterov", "--anneal", "linear-annihilate",
