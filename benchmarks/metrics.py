@@ -6,7 +6,7 @@ precision_recall_curve tag after tag; where --sklearn-tags says fewer than all, 
 to all of them and marked so.  Then figures over all pairs (micro), and all of `metrics.evaluate`.
 
 Usage: python benchmarks/metrics.py [--num-pictures 500000] [--num-tags 1024] [--sklearn-tags 1024]
-           [--folder /tmp/e6tag-metrics] [--evaluate]
+           [--folder DIR] [--evaluate]
 """
 
 import argparse
@@ -14,6 +14,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -127,7 +128,9 @@ def main() -> None:
     parser.add_argument("--num-pictures", type=int, default=500_000)
     parser.add_argument("--num-tags", type=int, default=1024)
     parser.add_argument("--sklearn-tags", type=int, default=0, help="0 for all")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/e6tag-metrics"))
+    parser.add_argument(
+        "--folder", type=Path, default=Path(tempfile.gettempdir()) / "e6tag-metrics"
+    )
     parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--work", choices=SIDES)
     parser.add_argument("--paths", type=Path, nargs=2)
