@@ -11,8 +11,8 @@ from e6tag.config import TrainConfig
 from e6tag.cost import StepMemory, check_fit, multiply_adds
 from e6tag.errors import ConfigError
 from e6tag.learner import Learner
-from e6tag.objective import Objective
 from e6tag.models.efficientnet_lite import classifier
+from e6tag.objective import Objective
 from e6tag.optimizers import make_optimizer
 
 SMALL = dict(depth=(1, 1), width=8, image_size=64, vector_size=24, heads=2, key_size=8, factors=2)
