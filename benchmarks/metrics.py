@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +101,10 @@ def measure(side: str, paths: tuple[Path, Path], num_tags: int, out: Path) -> di
 
 def compare(options: argparse.Namespace) -> None:
     """The table."""
-    paths = make(options.folder, options.num_pictures, options.num_tags)
+    # In a process of its own: parents hand their peak memory down to children.
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        made = pool.submit(make, options.folder, options.num_pictures, options.num_tags)
+        paths = made.result()
     outs = {side: options.folder / f"{side}.npy" for side in SIDES}
     some = min(options.sklearn_tags or options.num_tags, options.num_tags)
     scale = options.num_tags / some
