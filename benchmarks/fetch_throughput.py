@@ -8,11 +8,16 @@ process tree, its start included; the start alone is measured on eight tiny pict
 
 img2dataset goes into an environment of its own:
     python -m venv RIVAL && RIVAL/bin/pip install img2dataset==1.47.0
-Usage: python benchmarks/fetch_throughput.py --img2dataset RIVAL/bin/img2dataset
+With --rates it measures something else: the most requests that reach the server within any one
+second when e6tag keeps to a rate, over eight connections, a tenth of its requests failing.
+
+Usage: python benchmarks/fetch_throughput.py --rates 1 2 10 50 200
+       python benchmarks/fetch_throughput.py --img2dataset RIVAL/bin/img2dataset
            [--set photos|mixed] [--num 2000] [--runs 3] [--folder DIR] [--tune]
 """
 
 import argparse
+import bisect
 import json
 import os
 import resource
@@ -35,6 +40,10 @@ from made_booru import make_booru, serving
 from e6tag.images import decode
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from flaky_server import FlakyServer, from_folder  # noqa: E402
+
 SIZE, QUALITY, PER_SHARD = 320, 92, 1000
 HEADER = """\
 | client | pictures | per CPU second (range) | ratio | start, CPU s | without it | ratio | wall |
@@ -53,9 +62,7 @@ class Figures:
 def timed(command: list[str]) -> tuple[float, float]:
     """(CPU, wall) seconds of a command with all its children; it must succeed."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
     wall = time.monotonic() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
@@ -63,14 +70,24 @@ def timed(command: list[str]) -> tuple[float, float]:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
 
 
-def ours(url: str, booru: Path, out: Path, connections: int) -> Figures:
-    """One download of everything."""
-    command = [
+def environment() -> dict[str, str]:
+    """This checkout's e6tag is the one that is measured."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def download_command(url: str, booru: Path, out: Path, rate: float, connections: int) -> list[str]:
+    """A download of everything."""
+    return [
         sys.executable, "-m", "e6tag", "download", "--base-url", url, "--out", str(out),
         "--export-dir", str(booru / "db_export"), "--strategy", "all", "--num-tags", "40",
         "--image-size", str(SIZE), "--jpeg-quality", str(QUALITY), "--contact", "benchmark",
-        "--requests-per-second", "1e6", "--connections", str(connections), "--quiet",
+        "--requests-per-second", str(rate), "--connections", str(connections), "--quiet",
     ]  # fmt: skip
+
+
+def ours(url: str, booru: Path, out: Path, connections: int, *more: str) -> Figures:
+    """One run of e6tag."""
+    command = [*download_command(url, booru, out, 1e6, connections), *more]
     cpu, wall = timed(command)
     manifest = pd.read_parquet(out / "manifest.parquet")
     return Figures(cpu, wall, int((manifest["status"] == "ok").sum()))
@@ -152,8 +169,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("/dev/shm/e6tag-bench"))
     parser.add_argument("--connections", type=int, default=2)
     parser.add_argument("--pace", default="1x16", help="img2dataset's processes x threads")
+    parser.add_argument("--rates", type=int, nargs="+", help="measure rates, then stop")
     parser.add_argument("--tune", action="store_true", help="try paces of img2dataset, then stop")
     options = parser.parse_args()
+    if options.rates:
+        return measure_rates(options.rates, options.folder)
     booru, work = options.folder / options.set, options.work
     paths = make_booru(options.set, options.num, booru)
     make_booru("tiny", 8, options.folder / "start")
@@ -176,12 +196,15 @@ def tune(program: str, listing: Path, work: Path) -> None:
 
 def race(options: argparse.Namespace, url: str, work: Path) -> None:
     """The runs, by turns; then the table and what the outputs look like."""
+
+    def mine(name: str, out: Path, *more: str) -> Figures:
+        return ours(f"{url}/{name}", options.folder / name, out, options.connections, *more)
+
     clients = {
         "img2dataset, no hash": rival(options, url, work, check=False),
         "img2dataset, MD5 checked": rival(options, url, work, check=True),
-        "e6tag": lambda name, out: ours(
-            f"{url}/{name}", options.folder / name, out, options.connections
-        ),
+        "e6tag, look-alikes not sought": lambda name, out: mine(name, out, "--no-near-duplicates"),
+        "e6tag": mine,
     }
     starts = {name: run("start", work / f"start {name}") for name, run in clients.items()}
     runs: dict[str, list[Figures]] = defaultdict(list)
@@ -189,11 +212,30 @@ def race(options: argparse.Namespace, url: str, work: Path) -> None:
         for name, run in clients.items():
             runs[name].append(run(options.set, work / f"{turn} {name}"))
     print(HEADER)
-    best = "img2dataset, no hash"
+    best = "img2dataset, MD5 checked"
     for name in clients:
         start, best_start = starts[name].cpu_seconds, starts[best].cpu_seconds
         row(name, runs[name], start, runs[best], best_start)
     print(compare(work / "0 e6tag" / "shards", work / f"0 {best}"))
+
+
+def measure_rates(rates: list[int], folder: Path) -> None:
+    """The busiest second at the server for each rate that was asked for."""
+    print("| requests a second | sent | on average | busiest second | failed on purpose |")
+    print("|---|---|---|---|---|")
+    for rate in rates:
+        booru = folder / f"rate-{rate}"
+        make_booru("tiny", max(20, 8 * rate), booru)
+        with FlakyServer(from_folder(booru), share=0.1) as server:
+            out = folder / "rate-out"
+            shutil.rmtree(out, ignore_errors=True)
+            command = download_command(server.url, booru, out, rate, connections=8)
+            subprocess.run(command, capture_output=True, env=environment())
+            times = sorted(exchange.seconds for exchange in server.exchanges)
+        average = (len(times) - 1) / (times[-1] - times[0])
+        busiest = max(bisect.bisect_left(times, moment + 1.0) - i for i, moment in enumerate(times))
+        failed = sum(server.faults.values())
+        print(f"| {rate} | {len(times)} | {average:.2f} | {busiest} | {failed} |", flush=True)
 
 
 def rival(

@@ -7,6 +7,7 @@ weigh about what drawings and photographs of that size do.
 import hashlib
 import io
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -146,7 +147,8 @@ def serving(folder: Path) -> Iterator[str]:
     nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
     if nginx:
         config = folder / "nginx.conf"
-        config.write_text(NGINX.format(folder=folder, root=folder, port=port))
+        user = "user root;" if os.geteuid() == 0 else ""
+        config.write_text(user + NGINX.format(folder=folder, root=folder, port=port))
         command = [nginx, "-p", str(folder), "-c", str(config)]
     else:
         command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]

@@ -1,13 +1,13 @@
 """The job `download`: plan a sample of a site, fetch its pictures, write shards.
 
 Every stage leaves files and starts from those that are there, so the same command resumes:
-exports/, then the plan, then incoming/ and shards/, then manifest.parquet and download.json.
+exports/, then the plan, then incoming/, shards/ and fingerprints/, perhaps topup.parquet and
+further shards, then download.json and manifest.parquet.
 """
 
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,20 @@ from typing import Any
 from e6tag import files
 from e6tag.config import DownloadConfig
 from e6tag.errors import INPUTS_FAILED
-from e6tag.incoming import Incoming, ShardWork
-from e6tag.obtaining import Failed, Obtained, Obtainer, read_from, read_from_disk
+from e6tag.fetching import Holdings, fetch_all
+from e6tag.incoming import Incoming
 from e6tag.plan_report import estimate, plan_text
-from e6tag.plans import PinnedPlan
-from e6tag.progress import Progress
-from e6tag.shards import read_manifest, write_manifest
+from e6tag.purge import purge
+from e6tag.purged import finish_purge
+from e6tag.recall import recalled
+from e6tag.run_log import Fetched, logged
+from e6tag.shard_work import plan_shards
+from e6tag.shards import write_manifest
 from e6tag.sites import open_site
-from e6tag.sites.base import PostFile
-from e6tag.source import Source, check_options, pinned_plan
-from e6tag.summary import Fetched, as_text, manifest_of, summarise
-from e6tag.workers import Workers
+from e6tag.source import Source, check_options, pinned_plan, settled
+from e6tag.summary import as_text, manifest_of, summarise
+from e6tag.tables import MANIFEST_SCHEMA, is_written
+from e6tag.update import finish_update, report_update, update
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +46,34 @@ def download(config: DownloadConfig) -> int:
         FetchError: the site refuses us, or does not answer.
         DataError: exports or files of the folder that are not what they must be.
     """
-    site = open_site(config.site, base_url=config.base_url, folder=config.folder)
+    if config.purge or config.update:
+        config = recalled(config)
+    site = open_site(config.site, base_url=config.base_url, folder=config.folder, via=config.via)
+    config = settled(config, site)
     check_options(config, site)
     with files.locked(config.out):
         clear_leftovers(config.out)
         source = Source(config, site)
         try:
-            return acquire(source)
+            return go_on(source)
         finally:
             source.close()
+
+
+def go_on(source: Source) -> int:
+    """Finish what an earlier run began with the folder, then do what is asked for now."""
+    config = source.config
+    finish_update(config.out)
+    finish_purge(config.out)
+    if config.purge:
+        return purge(source)
+    if config.update:
+        source.changes = update(source)
+        if config.plan_only or not config.json:
+            report_update(source.changes, config.json)
+        if config.plan_only:
+            return 0
+    return acquire(source)
 
 
 def acquire(source: Source) -> int:
@@ -59,82 +81,47 @@ def acquire(source: Source) -> int:
     config = source.config
     plan = pinned_plan(source)
     incoming = Incoming(config.out, plan.vocabulary)
-    works = incoming.works(plan.table, config.retry_failed)
+    works = plan_shards(plan.table, plan.topup)
+    incoming.find(works, config.retry_failed)
     if config.plan_only:
         figures = estimate(plan, works, source.site, config) | {"unreadable": len(source.failed)}
         return report(config, figures, source.failed, plan_text)
-    fetched = Fetched()
-    was_complete = incoming.is_complete(works) and is_told(config.out, plan, works)
-    if was_complete:
+    was_complete, fetched = incoming.is_complete(works), Fetched()
+    with logged(source, fetched):
+        held = fetch_all(source, plan, incoming, works, fetched)
+    if was_complete and not fetched.num_asked:
         log.info("%s is complete; nothing is fetched.", config.out)
-    else:
-        fetched = fetch_pictures(source, incoming, works)
-        fetched.seconds = time.monotonic() - source.clock
-    manifest = manifest_of(plan.table, works)
-    failures = [failure.message for work in works for failure in work.failed.values()]
-    all_failures = [*source.failed, *failures]
-    summary = summarise(plan, manifest, fetched, config) | {"unreadable": len(source.failed)}
-    if not was_complete:
-        # The manifest comes last: what is complete is told by it.
+    return settle(source, incoming, held, fetched)
+
+
+def settle(source: Source, incoming: Incoming, held: Holdings, fetched: Fetched) -> int:
+    """Write what the folder has come to, where that is news, and report it."""
+    config, plan = source.config, held.plan
+    manifest = manifest_of(plan.posts, held.works, held.alike)
+    failures = [failure for work in held.works for failure in work.failed.values()]
+    messages = [*source.failed, *(failure.message for failure in failures)]
+    summary = summarise(plan, manifest, failures, config) | {
+        "fetched": fetched.num_pictures,
+        "fetched_bytes": fetched.num_bytes,
+        "seconds": round(fetched.seconds, 1),
+        "unreadable": len(source.failed),
+    }
+    summary |= {"update": source.changes} if source.changes else {}
+    is_news = not is_written(config.out / "manifest.parquet", manifest, MANIFEST_SCHEMA)
+    if is_news or fetched.num_asked:
+        files.write_json(config.out / "download.json", summary | {"failures": messages})
         incoming.clear(bool(failures))
-        files.write_json(config.out / "download.json", summary | {"failures": all_failures})
+    if is_news:
+        # Last, for where it is all else is done.
         write_manifest(config.out, manifest)
-    return report(config, summary, all_failures)
-
-
-def is_told(out: Path, plan: PinnedPlan, works: Sequence[ShardWork]) -> bool:
-    """Whether the manifest says what the shards hold.
-
-    A run that retried failures and was killed before its end leaves that of the run before.
-    """
-    columns = ["post_id", "shard", "offset", "length", "sha256", "status", "error"]
-    told, found = read_manifest(out)[columns], manifest_of(plan.table, works)[columns]
-    return bool((told.to_numpy() == found.to_numpy()).all()) if len(told) == len(found) else False
-
-
-def fetch_pictures(source: Source, incoming: Incoming, works: Sequence[ShardWork]) -> Fetched:
-    """Obtain every missing picture; write each shard as soon as its last one is there."""
-    config = source.config
-    jobs = [(work, post) for work in works for post in work.missing]
-    read = read_from(source.connect()) if source.is_remote and jobs else read_from_disk
-    obtainer = Obtainer(source.site, config.variant, config.image_size, config.jpeg_quality, read)
-    left = {work.name: len(work.missing) for work in works}
-    homes = {post["post_id"]: work for work, post in jobs}
-    workers = Workers(obtainer.obtain, config.connections)
-    posts = (PostFile.from_row(post) for _, post in jobs)
-    fetched = Fetched()
-    total = sum(len(work.posts) for work in works)
-    with Progress(
-        "pictures", total, unit="pictures", done=total - len(jobs), quiet=config.quiet
-    ) as progress:
-        for result in workers.map(posts):
-            work = homes[result.post_id]
-            take(incoming, work, result, fetched)
-            left[work.name] -= 1
-            if not left[work.name]:
-                incoming.finish_shard(work)
-            progress.update(notes=f"{fetched.num_failed} failed" if fetched.num_failed else "")
-    for work in works:
-        # Those whose last picture was there before this run.
-        incoming.finish_shard(work)
-    return fetched
-
-
-def take(incoming: Incoming, work: ShardWork, result: Obtained | Failed, fetched: Fetched) -> None:
-    """Keep a picture or note a failure, and count it."""
-    if isinstance(result, Failed):
-        incoming.note_failure(work, result)
-        fetched.num_failed += 1
-    else:
-        incoming.keep(work, result)
-        fetched.num_pictures += 1
-        fetched.num_bytes += result.num_bytes
+    return report(config, summary, messages)
 
 
 def clear_leftovers(out: Path) -> None:
     """Remove what a killed run left half-written; parts of exports stay, they can be resumed."""
-    for leftover in (*out.glob("*.part"), *(out / "shards").glob("*.part")):
-        leftover.unlink()
+    for folder in (out, out / "shards", out / "fingerprints", out / "log"):
+        for leftover in folder.glob("*.part"):
+            leftover.unlink()
 
 
 def report(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from e6tag import frozen
+from e6tag import foreign, frozen
 from e6tag.comparison import take
 from e6tag.config import BenchmarkConfig, EvalConfig
 from e6tag.errors import DataError
@@ -62,7 +62,11 @@ def run(config: BenchmarkConfig) -> int:
         quiet=config.quiet,
     )
     failures = Failures()
-    subject = limited(open_subject(options, failures), definition)
+    if config.predictions is not None:
+        opened = foreign.of_scores(options, definition.posts)
+    else:
+        opened = open_subject(options, failures)
+    subject = limited(opened, definition)
     name = f"{definition.name} ({sha256(config.file)[:12]})"
     summary = summarise(options, subject, judge(options, subject), len(failures.lines))
     summary |= {"benchmark": name, "num_changed": changed}

@@ -5,15 +5,18 @@ each picture a weight; every figure is computed with weights, so that scores are
 """
 
 import logging
+import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from e6tag import metrics
+from e6tag import confusion, metrics
+from e6tag.reliability import bin_numbers, equal_mass_edges
+from e6tag.tag_rankings import in_threads
+from e6tag.weighted_rankings import Ranking, weighted_micro
 
 log = logging.getLogger(__name__)
 
@@ -22,23 +25,10 @@ Floats = NDArray[np.float64]
 LEVEL = 0.95
 Z = 1.959964
 """standard normal quantile of (1 + LEVEL) / 2"""
-CHUNK_CELLS = 4_000_000
-"""weights (resamples x pictures) that are worked on at once"""
-THREADS = 2
-RESAMPLED = (
-    "macro_ap",
-    "macro_auc",
-    "precision_at_1",
-    "precision_at_5",
-    "precision_at_10",
-    "lrap",
-    "micro_f1",
-    "macro_f1",
-    "accuracy",
-    "brier",
-)
-"""Figures that get an interval.  Not micro AP and AUC, nor the calibration error: the first two
-would take as long as all others together, and the error of an error is biased upwards."""
+CHUNK_RESAMPLES = 64
+"""whose weights are worked on at once, so that they stay in the processor's cache"""
+UNBOUNDED = ("coverage_error",)
+"""figures that can exceed 1"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ class Resamples:
     """Figures of many resamples."""
 
     figures: Mapping[str, Floats]
-    """(B,) each, `RESAMPLED`"""
+    """(B,) each, by the names of `e6tag.figures`"""
     tag_ap: NDArray[np.float32]
     """(B, K): average precision of each tag; nan where a resample has no positive"""
 
@@ -98,15 +88,20 @@ def resample(measured: Measured, drawn: NDArray[np.uint16]) -> Resamples:
     """
     tag_ap, tag_auc = tag_figures(measured, drawn)
     w = drawn.astype(np.float32)
-    total = w.sum(axis=1)
-    figures = {name: w @ values / total for name, values in picture_figures(measured).items()}
-    figures |= f1_figures(measured, w)
-    figures["macro_ap"] = macro(tag_ap, measured.counted)
-    figures["macro_auc"] = macro(tag_auc, measured.counted)
-    return Resamples({name: figures[name].astype(np.float64) for name in RESAMPLED}, tag_ap)
+    micro_ap, micro_auc = weighted_micro(measured.labels, measured.probabilities, w)
+    figures = {
+        "macro_ap": macro(tag_ap, measured.counted),
+        "macro_auc": macro(tag_auc, measured.counted),
+        "micro_ap": micro_ap,
+        "micro_auc": micro_auc,
+        **ratios_of_sums(picture_figures(measured), w),
+        **decision_figures(measured, w),
+        "ece": calibration_errors(measured, w),
+    }
+    return Resamples({name: values.astype(float) for name, values in figures.items()}, tag_ap)
 
 
-def macro(values: NDArray[np.float32], counted: NDArray[np.bool_]) -> Floats:
+def macro(values: NDArray[Any], counted: NDArray[np.bool_]) -> Floats:
     """Mean over the tags that count, without those that a resample does not define: (B,)."""
     kept = values[:, counted].astype(np.float64)
     defined = np.isfinite(kept)
@@ -115,111 +110,83 @@ def macro(values: NDArray[np.float32], counted: NDArray[np.bool_]) -> Floats:
     return mean
 
 
-def picture_figures(measured: Measured) -> dict[str, NDArray[np.float32]]:
-    """Figures that are means over pictures: each picture's part, (n,)."""
+def picture_figures(measured: Measured) -> dict[str, tuple[Floats, Floats]]:
+    """Figures that are means over pictures: each picture's part, and whether it counts, (n,)."""
     truth, scores = measured.labels != 0, measured.probabilities
-    figures = {
-        f"precision_at_{k}": metrics.hits_at_k(truth, scores, min(k, truth.shape[1]))
-        / min(k, truth.shape[1])
-        for k in metrics.PRECISION_AT
+    width, every = truth.shape[1], np.ones(len(truth))
+    found = metrics.per_picture(
+        truth, scores, sorted({min(k, width) for k in metrics.PRECISION_AT})
+    )
+    k = min(metrics.RECALL_AT, width)
+    return {
+        **{
+            f"precision_at_{k}": (found.hits[min(k, width)] / min(k, width), every)
+            for k in metrics.PRECISION_AT
+        },
+        "recall_at_30": (
+            found.hits[k] / found.positives.clip(1),
+            (found.positives > 0).astype(float),
+        ),
+        "lrap": (found.lrap, every),
+        "coverage_error": (found.coverage.astype(float), every),
+        "brier": (np.square(scores - truth).mean(axis=1), every),
+        "accuracy": (((scores >= measured.thresholds) == truth).mean(axis=1), every),
     }
-    figures["lrap"] = np.concatenate(
-        [metrics.row_lrap(truth[rows], scores[rows]) for rows in metrics.blocks(len(truth))]
-    )
-    figures["brier"] = np.square(scores - truth).mean(axis=1)
-    figures["accuracy"] = ((scores >= measured.thresholds) == truth).mean(axis=1)
-    return {name: values.astype(np.float32) for name, values in figures.items()}
 
 
-def f1_figures(measured: Measured, w: NDArray[np.float32]) -> dict[str, Floats]:
-    """Micro and macro F1 of each resample, (B,)."""
-    truth = measured.labels != 0
-    predicted = measured.probabilities >= measured.thresholds
-    hits, both = (
-        w @ counts.astype(np.float32)
-        for counts in (truth & predicted, truth.astype(np.int8) + predicted)
+def ratios_of_sums(
+    parts: Mapping[str, tuple[Floats, Floats]], w: NDArray[np.float32]
+) -> dict[str, Floats]:
+    """Weighted means (B,) of what each picture contributes."""
+    return {name: (w @ values) / (w @ counts) for name, (values, counts) in parts.items()}
+
+
+def decision_figures(measured: Measured, w: NDArray[np.float32]) -> dict[str, Floats]:
+    """Precision, recall and F1 of each resample, micro and macro, (B,)."""
+    if np.isnan(measured.thresholds).all():
+        return {}
+    truth, predicted = measured.labels != 0, measured.probabilities >= measured.thresholds
+    hits, guessed, positives = (
+        w @ cells.astype(np.float32) for cells in (truth & predicted, predicted, truth)
     )
-    with np.errstate(invalid="ignore"):
-        f1 = 2 * hits / both
-        micro = 2 * hits.sum(axis=1) / both.sum(axis=1)
-    return {"micro_f1": micro, "macro_f1": macro(f1, measured.counted)}
+    totals = (hits.sum(axis=1), guessed.sum(axis=1), positives.sum(axis=1))
+    figures = {f"micro_{name}": v for name, v in confusion.ratios(*totals).items()}
+    of_tags = confusion.ratios(hits, guessed, positives)
+    return figures | {f"macro_{name}": macro(v, measured.counted) for name, v in of_tags.items()}
+
+
+def calibration_errors(measured: Measured, w: NDArray[np.float32]) -> Floats:
+    """Calibration error of each resample, (B,), in the bins of all pictures."""
+    truth, scores = metrics.check(measured.labels, measured.probabilities)
+    edges = equal_mass_edges(truth, scores)
+    bins = bin_numbers(scores, edges)
+    bins += (len(edges) + 1) * np.arange(len(scores))[:, None]
+    gaps = (scores - measured.labels).astype(float).ravel()
+    size = (len(edges) + 1) * len(scores)
+    of_pictures = np.bincount(bins.ravel(), gaps, size).reshape(len(scores), -1)
+    error: Floats = np.abs(w @ of_pictures).sum(axis=1) / (w.sum(axis=1) * scores.shape[1])
+    return error
 
 
 def tag_figures(
     measured: Measured, drawn: NDArray[np.uint16]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Average precision and ROC AUC of each tag in each resample, (B, K) each."""
-    num_tags, step = measured.labels.shape[1], max(1, CHUNK_CELLS // max(drawn.shape[1], 1))
-    # A row a picture, so that taking pictures in another order copies whole rows.
+    # A row a picture, so that whole rows are added.
     chunks = [
-        np.ascontiguousarray(drawn[start : start + step].T) for start in range(0, len(drawn), step)
+        np.ascontiguousarray(drawn[start : start + CHUNK_RESAMPLES].T, dtype=np.float32)
+        for start in range(0, len(drawn), CHUNK_RESAMPLES)
     ]
 
     def of_tag(column: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         ranking = Ranking.of(measured.labels[:, column] != 0, measured.probabilities[:, column])
         parts = [ranking.weighted(chunk) for chunk in chunks]
         ap, auc = (np.concatenate(values) for values in zip(*parts, strict=True))
-        return ap, auc
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        columns = list(pool.map(of_tag, range(num_tags)))
-    ap, auc = (np.stack(values, axis=1) for values in zip(*columns, strict=True))
-    return ap, auc
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The pictures in the order of one tag's scores, cut where the score of a positive changes."""
-
-    order: NDArray[np.int64]
-    """pictures, best first; equal scores together"""
-    starts: NDArray[np.int64]
-    """place of the first picture of each score that a positive has"""
-    ends: NDArray[np.int64]
-    """place after the last of it"""
-    positives: NDArray[np.int64]
-    """the positives, best first"""
-    first_positive: NDArray[np.int64]
-    """for each of these scores, the first of its positives among `positives`"""
-
-    @classmethod
-    def of(cls, truth: NDArray[np.bool_], scores: NDArray[Any]) -> "Ranking":
-        """Sort once."""
-        order = np.argsort(-scores, kind="stable")
-        ranked, is_positive = -scores[order], truth[order]
-        with_positive, first = np.unique(ranked[is_positive], return_index=True)
-        starts = np.searchsorted(ranked, with_positive, side="left")
-        ends = np.searchsorted(ranked, with_positive, side="right")
-        return cls(order, starts, ends, order[is_positive], first)
-
-    def weighted(
-        self, drawn: NDArray[np.uint16]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Average precision and ROC AUC with weights (n, B): (B,) each, nan where undefined."""
-        if not len(self.positives):
-            nothing = np.full(drawn.shape[1], np.nan, np.float32)
-            return nothing, nothing
-        found = np.add.reduceat(drawn[self.positives], self.first_positive, dtype=np.float32)
-        hits = np.cumsum(found, axis=0)
-        above, at, everything = self.sums(drawn[self.order])
-        positives, negatives = hits[-1], everything - hits[-1]
-        misses_at, misses_above = at - hits, above - (hits - found)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            precision = np.where(found > 0, hits / at, 0.0)
-            ap = (found * precision).sum(axis=0, dtype=float) / positives
-            beaten = negatives - (misses_at + misses_above) / 2
-            auc = (found * beaten).sum(axis=0, dtype=float) / (positives * negatives)
         return ap.astype(np.float32), auc.astype(np.float32)
 
-    def sums(self, ranked: NDArray[np.uint16]) -> tuple[Any, Any, Any]:
-        """Weights (S, B) above each score, at or above it, and (B,) of all pictures."""
-        places = np.unique(np.concatenate([[0], self.starts, self.ends]))
-        places = places[places < len(ranked)]
-        cumulated = np.zeros((len(places) + 1, ranked.shape[1]), np.float32)
-        np.cumsum(np.add.reduceat(ranked, places, dtype=np.float32), axis=0, out=cumulated[1:])
-        ends = np.append(places, len(ranked))
-        at = cumulated[np.searchsorted(ends, self.ends)]
-        return cumulated[np.searchsorted(ends, self.starts)], at, cumulated[-1]
+    columns = list(in_threads(of_tag, range(measured.labels.shape[1])))
+    ap, auc = (np.stack(values, axis=1) for values in zip(*columns, strict=True))
+    return ap, auc
 
 
 def interval(estimate: float, resampled: Floats) -> tuple[float, float]:
@@ -238,12 +205,14 @@ def interval(estimate: float, resampled: Floats) -> tuple[float, float]:
 def intervals(
     estimates: Mapping[str, float], resampled: Resamples
 ) -> dict[str, tuple[float, float]]:
-    """95% intervals of all figures that are defined."""
-    return {
-        name: interval(estimates[name], values)
-        for name, values in resampled.figures.items()
-        if np.isfinite(estimates[name]) and np.isfinite(values).sum() > 1
-    }
+    """95% intervals of all figures that are defined, within what a figure can be."""
+    found = {}
+    for name, values in resampled.figures.items():
+        if np.isfinite(estimates[name]) and np.isfinite(values).sum() > 1:
+            most = math.inf if name in UNBOUNDED else 1.0
+            low, high = (min(max(end, 0.0), most) for end in interval(estimates[name], values))
+            found[name] = (low, high)
+    return found
 
 
 def difference_intervals(
@@ -254,8 +223,9 @@ def difference_intervals(
 ) -> dict[str, tuple[float, float, float]]:
     """Second minus first: (difference, low, high); both must be of the same resamples."""
     found = {}
-    for name, values in resampled.figures.items():
+    for name in [name for name in resampled.figures if name in other.figures]:
         difference = others[name] - estimates[name]
-        low, high = interval(difference, other.figures[name] - values)
-        found[name] = (difference, low, high)
+        differences = other.figures[name] - resampled.figures[name]
+        if np.isfinite(difference) and np.isfinite(differences).sum() > 1:
+            found[name] = (difference, *interval(difference, differences))
     return found

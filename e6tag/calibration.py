@@ -3,8 +3,8 @@
 For each tag p' = sigmoid(slope logit(p) + bias) (Platt 1999), fitted on held-out pictures by
 penalised likelihood: a Gaussian prior draws every tag towards the fit of all tags together, so
 that a tag with three positives does not get a law of its own.  How strongly is chosen by
-cross-validation on the same pictures.  Slopes stay positive: the order of pictures within a tag
-never changes.
+cross-validation on the same pictures.  Slopes stay positive, and what is nearer to 0 or 1 than
+`EDGE` is pressed together, not cut off: the order of pictures within a tag never changes.
 """
 
 import csv
@@ -30,7 +30,11 @@ LEAST_SLOPE = 0.05
 MAX_STEPS = 50
 TOLERANCE = 1e-9
 EDGE = 1e-7
-"""probabilities nearer to 0 or 1 than float32 can tell are taken for this near"""
+"""probabilities nearer to 0 or 1 than this are taken for hardly nearer"""
+BEYOND = 1e-3
+"""how much of the logit's way beyond `EDGE` counts: enough to tell such scores apart"""
+LEAST = 1e-46
+"""what 0 is taken for; below every other float32"""
 BLOCK_TAGS = 64
 ENOUGH_PAIRS = 4_000_000
 """(picture, tag) pairs that are enough for what all tags have in common"""
@@ -60,14 +64,24 @@ class Platt:
 
 
 def logit(probabilities: NDArray[Any]) -> Floats:
-    """log(p / (1 - p)), finite at 0 and 1 too."""
-    p = np.clip(np.asarray(probabilities, np.float64), EDGE, 1 - EDGE)
-    return np.log(p) - np.log1p(-p)
+    """log(p / (1 - p)), finite at 0 and 1 too, where it grows more slowly.
+
+    Scores such as those of a softmax over many tags may all be beyond `EDGE`: cut off there they
+    would be equal, at their full logits a single positive among them would rule the fit.
+    """
+    p = np.asarray(probabilities, np.float64)
+    inner = np.clip(p, EDGE, 1 - EDGE)
+    logits: Floats = np.log(inner) - np.log1p(-inner)
+    if (p != inner).any():
+        low, high = EDGE / np.clip(p, LEAST, EDGE), EDGE / np.clip(1 - p, LEAST, EDGE)
+        logits = logits + BEYOND * (np.log(high) - np.log(low))
+    return logits
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """1 / (1 + exp(-x)) without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * logits))
+    """1 / (1 + exp(-x)) without overflow, and to full precision near 0."""
+    odds = np.exp(-np.abs(logits))
+    return np.where(logits < 0, odds, 1.0) / (1.0 + odds)
 
 
 def fit(y_true: NDArray[Any], y_score: NDArray[Any], groups: NDArray[Any] | None = None) -> Platt:

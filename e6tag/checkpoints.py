@@ -8,16 +8,21 @@ A kill between any two of these leaves the older state.json with the file that i
 """
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from e6tag.config import TrainConfig
 from e6tag.errors import ConfigError, RunError
 from e6tag.files import finished, read_json, write_json
 
 STATE = "state.json"
 BYTES_AROUND_VARIABLE = 4096
 """HDF5's names and tables; 2 to 3 kB were measured."""
+DEFAULTS: dict[str, Any] = {
+    option.name: list(option.default) if isinstance(option.default, tuple) else option.default
+    for option in fields(TrainConfig)
+}
 REMEDY = "Delete the checkpoints folder to train from the start."
 
 
@@ -39,6 +44,10 @@ class State:
     """one entry per validation"""
     best: dict[str, Any] = field(default_factory=dict)
     """the entry with the best validation macro AP"""
+
+    def step_saved(self) -> int:
+        """Step of the checkpoint; 0 before the first."""
+        return int(self.weights.removeprefix("step-").split(".")[0]) if self.weights else 0
 
 
 def save_weights(model: Any, path: Path) -> None:
@@ -119,6 +128,11 @@ def check_types(state: State) -> None:
 def load_state(folder: Path, options: dict[str, Any], fingerprint: str) -> State:
     """The state to resume from, or a new one.
 
+    Args:
+        folder: the run's checkpoints.
+        options: those asked for now.
+        fingerprint: of the data.
+
     Raises:
         ConfigError: the folder holds a run with other options or other data.
         RunError: state.json is damaged.
@@ -143,7 +157,8 @@ def check_same(run: Path, state: State, options: dict[str, Any], fingerprint: st
         ConfigError: other options or other data; names the first difference.
     """
     for name, wanted in options.items():
-        made = state.options.get(name)
+        # Begun by a version without this option, which did what its default does.
+        made = state.options.get(name, DEFAULTS.get(name))
         if made != wanted:
             raise ConfigError(
                 f"{run} was begun with {name} {made}, not {wanted}. "

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import tomllib
+import traceback
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ import tyro
 
 from e6tag import __version__, config
 from e6tag.chatter import without_chatter
-from e6tag.errors import INTERRUPTED, ConfigError, E6TagError
+from e6tag.errors import DEFECT, INTERRUPTED, ConfigError, E6TagError
 from e6tag.interruption import WORDS, Interruption
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def overview() -> str:
             *lines,
             "",
             "exit codes: 0 done; 1 done, but some inputs failed; 2 usage;"
-            " 3 network; 4 data; 5 model; 130 interrupted",
+            " 3 network; 4 data; 5 model; 70 a defect of e6tag; 130 interrupted",
             "",
         ]
     )
@@ -102,6 +103,10 @@ def run(verb: str, arguments: Sequence[str], program: str) -> int:
         return 0
     except OSError as problem:
         return fail(program, explain(problem), ConfigError.exit_code)
+    except Exception:  # noqa: BLE001 (nothing may pass for "some inputs failed")
+        # Python's own code for this is 1, which means here that all but some inputs was done.
+        traceback.print_exc()
+        return fail(program, "that is a defect of e6tag. Report it with the lines above.", DEFECT)
 
 
 def load_job(verb: str) -> Callable[[Any], int]:
@@ -210,6 +215,7 @@ def fail(program: str, message: str, code: int) -> int:
 REMEDIES = {
     errno.ENOSPC: "the disk is full. Free some space and run the same command again; it resumes.",
     errno.EDQUOT: "the disk quota is used up. Free some space and run the same command again.",
+    errno.EIO: "the disk cannot be read or written there. Check it before you go on.",
     errno.EROFS: "the folder is read-only. Name another folder.",
     errno.EACCES: "permission denied. Name another folder, or change the permissions.",
     errno.EPERM: "permission denied. Name another folder, or change the permissions.",

@@ -5,7 +5,6 @@ a difference whose 95% interval holds 0 is none that these pictures show.
 """
 
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from e6tag import bootstrap
 from e6tag.config import EvalConfig
 from e6tag.errors import ConfigError, DataError
 from e6tag.figures import FIGURES, format_interval, format_value, text_table
-from e6tag.files import write_json, write_text
+from e6tag.files import all_finished, json_text
 from e6tag.inputs import Failures, emit
 from e6tag.scoring import Scored
 from e6tag.subjects import Subject
@@ -59,9 +58,10 @@ def compare(config: EvalConfig, open_subject: Open) -> int:
     one, other = in_common(first, second, config.split)
     comparison = measure(config, one, other)
     folder = config.out or second.folder
-    write_text(folder / "compare.csv", comparison.per_tag.to_csv(index=False, lineterminator="\n"))
-    write_json(folder / "compare.json", comparison.summary)
-    as_json = json.dumps(comparison.summary, indent=2, ensure_ascii=False) + "\n"
+    as_json = json_text(comparison.summary)
+    table = comparison.per_tag.to_csv(index=False, lineterminator="\n")
+    with all_finished({folder / "compare.json": as_json, folder / "compare.csv": table}):
+        pass
     emit(as_json if config.json else as_text(comparison))
     log.info("\nall tags: %s", folder / "compare.csv")
     num_pictures = sum(len(s.splits[config.split].rows) for s in (first, second))
@@ -94,15 +94,15 @@ def in_common(first: Subject, second: Subject, split: str) -> tuple[Subject, Sub
         what = "tag" if not names else "picture"
         raise DataError(f"{first.name} and {second.name} have no {what} in common.")
     both = posts[0] & posts[1]
-    return limited(first, names, both), limited(second, names, both)
+    return limited(first, names, both, split), limited(second, names, both, split)
 
 
-def limited(subject: Subject, names: Sequence[str], posts: set[int]) -> Subject:
-    """A subject with these tags in this order, and in no split other posts than these or val's."""
+def limited(subject: Subject, names: Sequence[str], posts: set[int], measured: str) -> Subject:
+    """A subject with these tags in this order, and these posts only of the measured split."""
     place = {name: column for column, name in enumerate(subject.tags["name"])}
     columns = np.array([place[name] for name in names])
     splits = {
-        split: take(scored, columns, posts if split != "val" else None)
+        split: take(scored, columns, posts if split == measured else None)
         for split, scored in subject.splits.items()
     }
     tags = subject.tags.iloc[columns].reset_index(drop=True)

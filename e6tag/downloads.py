@@ -30,6 +30,9 @@ class Download:
     sha256: str | None
     size_bytes: int | None
     report: Callable[[int], None]
+    is_whole: Callable[[Path], bool]
+    is_unchanged: bool = False
+    """the site said that the file that is there is still the one"""
 
     @property
     def part(self) -> Path:
@@ -42,27 +45,39 @@ class Download:
         return self.path.with_name(f"{self.path.name}.part.json")
 
     @property
+    def memo(self) -> Path:
+        """Which version the finished file is; kept where no checksum tells."""
+        return self.path.with_name(f"{self.path.name}.json")
+
+    @property
     def num_bytes(self) -> int:
         """Bytes that are there so far."""
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def validator(self) -> str | None:
-        """ETag or date of the part's version; None where it is of another file or unknown."""
+    def noted(self, path: Path) -> dict[str, str]:
+        """What a note says, or nothing where it is of another file or damaged."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            note = json.loads(self.note.read_text(encoding="utf-8"))
+            note = json.loads(path.read_text(encoding="utf-8"))
             if note["url"] == self.url and note["sha256"] == self.sha256:
-                return str(note["validator"])
-        return None
+                return {name: str(value) for name, value in note.items()}
+        return {}
 
     def headers(self) -> dict[str, str]:
-        """Ask for the rest, if it is still the same file."""
-        validator, num_bytes = self.validator(), self.num_bytes
-        if not validator or not num_bytes:
+        """Ask for the rest, if it is still the same file; for all of it, unless we have it."""
+        validator, num_bytes = self.noted(self.note).get("validator"), self.num_bytes
+        if validator and num_bytes:
+            return {"Range": f"bytes={num_bytes}-", "If-Range": validator}
+        memo = self.noted(self.memo)
+        validator = memo.get("validator")
+        if not validator or not self.path.exists() or files.sha256(self.path) != memo.get("holds"):
             return {}
-        return {"Range": f"bytes={num_bytes}-", "If-Range": validator}
+        return {"If-None-Match" if is_tag(validator) else "If-Modified-Since": validator}
 
     def take(self, response: requests.Response) -> None:
         """Append the answer to the part, or start it anew, as the answer says."""
+        if response.status_code == 304:
+            self.is_unchanged = True
+            return
         resumes = response.status_code == 206
         if response.status_code == 416 or (resumes and first_byte(response) != self.num_bytes):
             self.discard()
@@ -71,18 +86,23 @@ class Download:
             self.discard()
             note = {"url": self.url, "sha256": self.sha256, "validator": validator_of(response)}
             files.write_json(self.note, note)
-        with self.part.open("ab") as stream:
+        with files.naming(self.part), self.part.open("ab") as stream:
             for chunk in self.client.transport.chunks(response, decoded=False):
                 stream.write(chunk)
                 self.report(len(chunk))
                 if self.client.pace.stopping.is_set():
                     raise Stopped
+                if self.size_bytes is not None and stream.tell() > self.size_bytes:
+                    # It is another file, and there may be no end of it.
+                    return
 
     def is_right(self) -> bool:
         """Whether the part is the whole file, by all that is known of it."""
         if self.size_bytes is not None and self.num_bytes != self.size_bytes:
             return False
-        return self.part.exists() and self.sha256 in (None, files.sha256(self.part))
+        if self.sha256 is None:
+            return self.part.exists() and self.is_whole(self.part)
+        return self.part.exists() and files.sha256(self.part) == self.sha256
 
     def discard(self) -> None:
         """Remove the part and its note."""
@@ -91,10 +111,14 @@ class Download:
 
     def finish(self) -> None:
         """The part becomes the file."""
+        note = self.noted(self.note)
+        self.memo.unlink(missing_ok=True)
         with self.part.open("rb") as stream:
             os.fsync(stream.fileno())
         self.part.replace(self.path)
         files.sync_folder(self.path.parent)
+        if self.sha256 is None and note.get("validator"):
+            files.write_json(self.memo, {**note, "sha256": None, "holds": files.sha256(self.path)})
         self.note.unlink(missing_ok=True)
 
 
@@ -105,10 +129,12 @@ def download_file(
     sha256: str | None = None,
     size_bytes: int | None = None,
     report: Callable[[int], None] = lambda count: None,
-) -> None:
+    is_whole: Callable[[Path], bool] = lambda path: True,
+) -> bool:
     """Download to `path`, which appears only when all of it is there and right.
 
-    What is there of it stays in `path`.part between runs.
+    What is there of it stays in `path`.part between runs.  Without a checksum, `path`.json says
+    which version the file is, so that one that the site has not changed is not fetched again.
 
     Args:
         client: keeps the pace.
@@ -117,31 +143,45 @@ def download_file(
         sha256: what it must hash to, where that is known.
         size_bytes: how long it must be, where that is known.
         report: called with the number of bytes of each piece.
+        is_whole: what else can be known of a file, where its checksum is not.
+
+    Returns:
+        whether it was fetched; False where the file that is there is still the site's.
 
     Raises:
         FetchError: it cannot be had.
         ReplacedError: twice it is not what it must be.
     """
-    download = Download(client, url, path, sha256, size_bytes, report)
+    download = Download(client, url, path, sha256, size_bytes, report, is_whole)
     path.parent.mkdir(parents=True, exist_ok=True)
     if sha256 is not None and download.is_right():
         # The last run ended just before its file got its name.
-        return download.finish()
+        download.finish()
+        return True
     for _ in range(2):
         client.request(url, download.headers, download.take)
+        if download.is_unchanged:
+            return False
         if download.is_right():
-            return download.finish()
+            download.finish()
+            return True
         download.discard()
+    what = "whole and undamaged" if sha256 is None else "the file that the site's list describes"
     raise ReplacedError(
-        f"{url} is not the file that the site's list describes (size or SHA-256 differ); it may "
-        "have been replaced meanwhile. Run the same command again."
+        f"{url} is not {what} (size or checksum differ); it may have been replaced meanwhile. "
+        "Run the same command again."
     )
+
+
+def is_tag(validator: str) -> bool:
+    """Whether a validator is an ETag, not a date."""
+    return validator.startswith('"')
 
 
 def validator_of(response: requests.Response) -> str:
     """What If-Range takes: a strong ETag, or the date of the last change; empty for neither."""
     tag = response.headers.get("ETag", "")
-    strong = tag if tag.startswith('"') else ""
+    strong = tag if is_tag(tag) else ""
     return strong or response.headers.get("Last-Modified", "")
 
 

@@ -44,6 +44,13 @@ MINOR_TAGS = frozenset(
         "straight_shota",
         "toddlercon",
         "babycon",
+        "foal",
+        "foals",
+        "foalcon",
+        "filly",
+        "fillies",
+        "colt",
+        "colts",
         "aged_down",
         "age_regression",
     }
@@ -67,6 +74,7 @@ REASONS = (
     "deleted",
     "pending",
     "flagged",
+    "hidden",
     "minor",
     "avoid_posting",
     "rating",
@@ -82,7 +90,24 @@ REASONS = (
 """Causes for leaving a post out, in the order in which they are looked for."""
 
 
-def eligible(  # noqa: PLR0913 (a rule each)
+def eligible(
+    posts: Posts, relations: Relations, **limits: Any
+) -> tuple[NDArray[np.bool_], dict[str, int]]:
+    """Which posts may be learnt from, and how many are left out for which cause.
+
+    Args:
+        limits: those of `find_faults`.
+
+    Returns:
+        (posts,) mask; counts by reason (`REASONS`), each post counted once, zeros left out.
+    """
+    mask, counts = first_faults(find_faults(posts, relations, **limits), len(posts))
+    repeated = mask & ~first_of_each(posts.content_key, mask)
+    counts["duplicate"] = int(repeated.sum())
+    return mask & ~repeated, {reason: counts[reason] for reason in REASONS if counts[reason]}
+
+
+def find_faults(  # noqa: PLR0913 (a rule each)
     posts: Posts,
     relations: Relations,
     *,
@@ -92,8 +117,8 @@ def eligible(  # noqa: PLR0913 (a rule each)
     max_aspect: float = float("inf"),
     extensions: Iterable[str] = STILL_EXTENSIONS,
     blacklist: Sequence[str] = (),
-) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Which posts may be learnt from, and how many are left out for which cause.
+) -> dict[str, Any]:
+    """What is wrong with each post by itself.
 
     Args:
         ratings: letters of the ratings asked for.
@@ -104,14 +129,15 @@ def eligible(  # noqa: PLR0913 (a rule each)
         blacklist: what is not wanted, a combination an entry (`matches`).
 
     Returns:
-        (posts,) mask; counts by reason (`REASONS`), each post counted once, zeros left out.
+        reason -> (posts,) mask, in the order of `REASONS`; duplicates depend on other posts.
     """
     short = np.minimum(posts.width, posts.height)
     long = np.maximum(posts.width, posts.height)
-    faults = {
+    return {
         "deleted": posts.is_deleted,
         "pending": posts.is_pending,
         "flagged": posts.is_flagged,
+        "hidden": are_hidden(posts),
         "minor": shows_minors(posts, relations) & ~has_rating(posts, safe_ratings),
         "avoid_posting": has_tag_of(posts, relations, OFF_LIMITS_TAGS.__contains__),
         "rating": ~has_rating(posts, ratings),
@@ -121,12 +147,23 @@ def eligible(  # noqa: PLR0913 (a rule each)
         "comic": has_tag_of(posts, relations, COMIC_TAGS.__contains__),
         "too_small": short < max(min_side, 1),
         "too_long": long > max_aspect * short,
-        "bad_md5": ~IS_HEX[posts.md5.astype("S32").view(np.uint8).reshape(-1, 32)].all(axis=1),
+        "bad_md5": ~has_hash(posts),
     }
-    mask, counts = first_faults(faults, len(posts))
-    repeated = mask & ~first_of_each(posts.md5, mask)
-    counts["duplicate"] = int(repeated.sum())
-    return mask & ~repeated, {reason: counts[reason] for reason in REASONS if counts[reason]}
+
+
+def are_hidden(posts: Posts) -> NDArray[np.bool_]:
+    """Which posts the site shows us no file of."""
+    return np.zeros(len(posts), bool) if posts.is_hidden is None else posts.is_hidden
+
+
+def has_hash(posts: Posts) -> NDArray[np.bool_]:
+    """Which posts have an MD5, or without one another hash, to know their file by."""
+    digits = posts.md5.astype("S32").view(np.uint8).reshape(-1, 32)
+    has_md5: NDArray[np.bool_] = np.asarray(IS_HEX[digits].all(axis=1))
+    if posts.other_hash is None:
+        return has_md5
+    has: NDArray[np.bool_] = np.where(posts.md5 == b"", posts.other_hash != b"", has_md5)
+    return has
 
 
 def first_faults(
@@ -177,11 +214,13 @@ def has_tag_of(
     posts: Posts, relations: Relations, is_meant: Callable[[str], bool]
 ) -> NDArray[np.bool_]:
     """Which posts have a tag that means one of the tags meant, by alias or implication too."""
-    hits = [any(map(is_meant, meanings(name, relations))) for name in posts.tag_names]
-    places = np.flatnonzero(np.array(hits, bool)[posts.tag_indices])
-    has = np.zeros(len(posts), bool)
-    has[np.searchsorted(posts.tag_offsets, places, side="right") - 1] = True
-    return has
+    related = relations.related
+    # Most names have no relations, and this is asked of a million names a dozen times.
+    hits = [
+        is_meant(name) or (name in related and any(map(is_meant, meanings(name, relations))))
+        for name in posts.tag_names
+    ]
+    return posts.having(np.array(hits, bool))
 
 
 def is_blacklisted(

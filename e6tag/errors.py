@@ -29,6 +29,10 @@ class FetchError(E6TagError):
     exit_code = 3
 
 
+class RefusedError(FetchError):
+    """The site does not want us, or not without an account."""
+
+
 class DataError(E6TagError):
     """Bad data: exports, shards, manifests, tables."""
 
@@ -43,6 +47,9 @@ class RunError(E6TagError):
 
 INPUTS_FAILED = 1
 """Exit code of a command that finished although some inputs failed."""
+
+DEFECT = 70
+"""Exit code of a command that ended as nobody foresaw (EX_SOFTWARE of sysexits.h)."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C; the same command resumes."""

@@ -5,6 +5,7 @@ Thresholds are fitted on the val split; figures are taken on the split that is a
 run/thresholds.csv                        each tag's cut-off
 run/eval/metrics.json per_tag.csv         the figures
 run/eval/report.html                      the same, to look at
+run/eval/audit.csv audit.html             with --audit: labels that are likely wrong
 run/eval/predictions-<split>.npz          so that a second call is instant
 """
 
@@ -12,31 +13,31 @@ import json
 import logging
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
-from e6tag import __version__, foreign, foreign_model, report, scoring
+from e6tag import __version__, foreign, foreign_model, galleries, report, scoring
+from e6tag import audit as label_audit
+from e6tag.audit_page import as_text as audit_text
 from e6tag.comparison import compare
 from e6tag.config import EvalConfig
-from e6tag.errors import DataError
+from e6tag.count_tables import judge_counts
 from e6tag.figures import FIGURES, as_text
-from e6tag.files import write_json, write_text
+from e6tag.files import all_finished, json_text
 from e6tag.fitting import facts
 from e6tag.inputs import Failures, emit
-from e6tag.scoring import Judgement, Scored
-from e6tag.shards import Dataset, read_stored
-from e6tag.spread import spread_table
+from e6tag.report_plots import prepare
+from e6tag.scoring import Scored
+from e6tag.shards import Dataset
+from e6tag.siblings import confusions, read_implications
+from e6tag.spread import contrast, spread_table
 from e6tag.subjects import Subject, of_run
 from e6tag.verdict import Verdict, check_options, intervals_of, judge
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-NUM_GUESSES = 12
-"""pictures in the report"""
 MAX_CREDITS_BYTES = 200_000
 ABOUT = ("backbone", "model_sha256", "trained_on_this_data")
 
@@ -53,16 +54,23 @@ def evaluate(config: EvalConfig) -> int:
         RunError: the run or its model is missing or broken.
     """
     check_options(config)
+    if config.counts is not None:
+        return judge_counts(config)
     if config.compare:
         return compare(config, open_subject)
     failures = Failures()
     subject = open_subject(config, failures)
+    if config.audit:
+        label_audit.check(config, subject)
     verdict = judge(config, subject)
     summary = summarise(config, subject, verdict, len(failures.lines))
-    guesses = choose_guesses(subject.dataset, verdict.held, verdict.judgement, failures)
-    write_files(subject, verdict, summary, guesses)
-    as_json = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
-    emit(as_json if config.json else as_text(summary))
+    found = label_audit.audit(config, subject, verdict, failures) if config.audit else None
+    if found is not None:
+        summary["audit"] = found.facts
+    pictures = galleries.Thumbnails(subject.dataset, verdict.held, failures)
+    write_files(subject, verdict, summary, pictures, found)
+    told = as_text(summary) + (audit_text(found.facts) if found is not None else "")
+    emit(json_text(summary) if config.json else told)
     log.info("\nreport: %s", subject.folder / "report.html")
     num_pictures = sum(len(scored.rows) for scored in subject.splits.values())
     return failures.exit_code(num_pictures + len(failures.lines))
@@ -81,12 +89,27 @@ def open_subject(config: EvalConfig, failures: Failures) -> Subject:
     return of_run(config, failures)
 
 
-def spread_rows(held: Scored) -> list[dict[str, Any]]:
+def spread_facts(held: Scored) -> dict[str, Any]:
     """What metrics.json says of the model's own doubt (`e6tag.spread`)."""
     if held.uncertainty is None:
-        return []
+        return {"spread": [], "spread_ratio": None}
     table = spread_table(held.labels, held.probabilities, held.uncertainty)
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    groups = held.rows["group"].to_numpy() if "group" in held.rows else None
+    ratio = contrast(held.labels, held.probabilities, held.uncertainty, groups)
+    rows = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    return {"spread": rows, "spread_ratio": None if ratio is None else list(ratio)}
+
+
+def confused(subject: Subject, verdict: Verdict) -> list[dict[str, Any]]:
+    """What metrics.json says of tags that are taken for their siblings (`e6tag.siblings`)."""
+    held, tags = verdict.held, subject.tags
+    return confusions(
+        list(zip(tags["name"], tags["category"], strict=True)),
+        held.labels,
+        held.probabilities,
+        verdict.judgement.thresholds,
+        read_implications(subject.dataset.path),
+    )
 
 
 def summarise(
@@ -95,7 +118,7 @@ def summarise(
     """The content of metrics.json, without nan: undefined figures are None."""
     judgement, dataset = verdict.judgement, subject.dataset
     model, prior = judgement.model, judgement.prior
-    keys = [figure.key for figure in FIGURES]
+    keys, intervals = [figure.key for figure in FIGURES], intervals_of(config, verdict)
     positives = judgement.per_tag["positives"].sum() / len(judgement.per_tag)
     summary = {
         "format": FORMAT,
@@ -117,13 +140,15 @@ def summarise(
         "tags_per_picture": model["tags_per_picture"],
         "all_negative_accuracy": 1.0 - positives / model["num_pictures"],
         "model": {key: model[key] for key in keys},
-        "intervals": {key: list(ends) for key, ends in intervals_of(config, verdict).items()},
+        "intervals": {key: list(ends) for key, ends in intervals.model.items()},
         "prior": {key: prior[key] for key in keys},
         "ratio": scoring.ratios(model, prior),
+        "over_prior": {key: list(ends) for key, ends in intervals.over_prior.items()},
         "categories": scoring.by_category(judgement.per_tag, config.min_positives),
         "bands": scoring.by_frequency(judgement.per_tag, config.min_positives),
         **fitted_facts(config, subject, verdict),
-        "spread": spread_rows(verdict.held),
+        **spread_facts(verdict.held),
+        "confusions": confused(subject, verdict),
     }
     return without_nan(summary)
 
@@ -144,29 +169,6 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def choose_guesses(
-    dataset: Dataset, held: Scored, judgement: Judgement, failures: Failures
-) -> list[report.Guess]:
-    """Pictures for the report, at random, always the same ones of a split."""
-    names = judgement.per_tag["name"].tolist()
-    num_guesses = min(NUM_GUESSES, len(held.rows))
-    guesses = []
-    for position in np.random.default_rng(0).choice(len(held.rows), num_guesses, replace=False):
-        row = held.rows.iloc[position]
-        labels, probabilities = held.labels[position], held.probabilities[position]
-        try:
-            picture = read_stored(
-                dataset.path, row["shard"], int(row["offset"]), int(row["length"])
-            )
-            small = report.thumbnail(picture)
-        except DataError as problem:
-            failures.add(f"post {row['post_id']}", problem)
-            continue
-        compared = report.compare(names, labels, probabilities, judgement.thresholds)
-        guesses.append(report.Guess(int(row["post_id"]), small, **compared))
-    return guesses
-
-
 def read_credits(dataset: Dataset) -> str:
     """Who made the pictures: CREDITS.md of the data, else what its dataset.json says."""
     path = dataset.path / "CREDITS.md"
@@ -177,16 +179,34 @@ def read_credits(dataset: Dataset) -> str:
     return credits if isinstance(credits, str) else json.dumps(credits, indent=2)
 
 
+def gather(
+    verdict: Verdict, summary: Mapping[str, Any], pictures: galleries.Thumbnails
+) -> report.Evaluation:
+    """What the report shows."""
+    judgement, names = verdict.judgement, verdict.judgement.per_tag["name"].tolist()
+    return report.Evaluation(
+        summary,
+        judgement,
+        prepare(verdict.raw, verdict.held, judgement.shares, summary["min_positives"]),
+        galleries.choose_guesses(pictures, judgement),
+        galleries.choose_alarms(pictures, names),
+        galleries.choose_misses(pictures, names),
+    )
+
+
 def write_files(
-    subject: Subject, verdict: Verdict, summary: Mapping[str, Any], guesses: Sequence[report.Guess]
+    subject: Subject,
+    verdict: Verdict,
+    summary: Mapping[str, Any],
+    pictures: galleries.Thumbnails,
+    found: label_audit.Audit | None,
 ) -> None:
-    """Write everything, once all of it is known; each file is finished or absent."""
-    judgement, folder = verdict.judgement, subject.folder
-    evaluation = report.Evaluation(summary, judgement, verdict.held.calibration(), guesses)
-    page = report.render(evaluation, subject.about["config"], read_credits(subject.dataset))
-    table = judgement.per_tag.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-    if subject.run is not None and verdict.fitted is not None:
-        verdict.fitted.write(subject.run)
-    write_text(folder / "per_tag.csv", table)
-    write_text(folder / "report.html", page)
-    write_json(folder / "metrics.json", dict(summary))
+    """Write everything, once all of it is known: either all of it, or the old files stay."""
+    folder, credits = subject.folder, read_credits(subject.dataset)
+    page = report.render(gather(verdict, summary, pictures), subject.about["config"], credits)
+    table = verdict.judgement.per_tag.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    files = {"metrics.json": json_text(summary), "report.html": page, "per_tag.csv": table}
+    files |= {} if found is None else found.files(summary, credits)
+    with all_finished({folder / name: text for name, text in files.items()}):
+        if subject.run is not None and verdict.fitted is not None:
+            verdict.fitted.write(subject.run)

@@ -52,6 +52,7 @@ def convert(network: Any, path: Path, image_size: int) -> None:
     import tensorflow as tf
     import tf2onnx
 
+    settle_constants(network)
     signature = [tf.TensorSpec((None, image_size, image_size, 3), tf.float32, name=INPUT)]
 
     def infer(pictures: Any) -> dict[str, Any]:
@@ -61,6 +62,18 @@ def convert(network: Any, path: Path, image_size: int) -> None:
     traced = tf.function(infer, input_signature=signature)
     model, _ = tf2onnx.convert.from_function(traced, signature, opset=OPSET)
     path.write_bytes(rename(model).SerializeToString())
+
+
+def settle_constants(network: Any) -> None:
+    """Let tracing see constants where Keras' Normalization keeps tensors.
+
+    Tensors from outside of the traced function would become inputs of the ONNX model.
+    """
+    import keras
+
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
 
 
 def rename(model: Any) -> Any:

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import requests
 
 from e6tag import __version__
-from e6tag.errors import ConfigError, FetchError
+from e6tag.credentials import Credentials
+from e6tag.errors import ConfigError, FetchError, RefusedError
 from e6tag.pace import Pace, Stopped, backoff_seconds, retry_after_seconds
 from e6tag.transport import FileFailure, Limits, Transient, Transport
 
@@ -25,12 +26,17 @@ Result = TypeVar("Result")
 MAX_BODY_BYTES = 256 << 20
 ATTEMPTS = 5
 FAILURES_TO_STOP = 20
-"""Failed exchanges with a host, one after the other, that end a run."""
+"""Failed exchanges with a host, one after the other, that end a run: with more than four
+connections as many as all of them can have, as one bad moment is a failure of each."""
 THROTTLES_TO_STOP = 12
 """Pauses that a host asked for, one after the other, that end a run."""
 GONE = frozenset({404, 410, 451})
 THROTTLED = frozenset({429, 503})
-TRANSIENT = frozenset({202, 204, 408, 421, 425, 500, 502, 504, *range(520, 531)})
+TRANSIENT = frozenset({202, 204, 206, 304, 407, 408, 421, 425, *range(500, 600)}) - THROTTLED
+"""Whatever says nothing of the file: a server's or a proxy's trouble, or an answer to a question
+that was not asked."""
+CONDITIONAL = {"Range": (206, 416), "If-None-Match": (304,), "If-Modified-Since": (304,)}
+"""Statuses that are answers where a header asks for them."""
 LATER = "Run the same command again later; it resumes."
 
 
@@ -50,6 +56,11 @@ class Health:
     throttles: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def reset(self) -> None:
+        """The host has answered."""
+        with self.lock:
+            self.failures = self.throttles = 0
+
 
 class PoliteClient:
     """GET requests at one rate for all threads that share the client."""
@@ -63,6 +74,7 @@ class PoliteClient:
         *,
         backoff_seconds: float = 1.0,
         limits: Limits | None = None,
+        credentials: Credentials | None = None,
     ):
         """Make a client; nothing is sent yet.
 
@@ -73,12 +85,16 @@ class PoliteClient:
             connections: threads that will use the client.
             backoff_seconds: longest wait before a first retry; doubles with each.
             limits: how long a server may take.
+            credentials: what the site itself is shown, and nobody else.
         """
         self.pace = Pace(requests_per_second)
         self.limits = limits or Limits()
-        self.transport = Transport(base_url, user_agent(contact), self.limits, connections)
+        self.transport = Transport(
+            base_url, user_agent(contact), self.limits, connections, credentials
+        )
         self.backoff_seconds = backoff_seconds
-        self.requests = 0
+        self.failures_to_stop = max(FAILURES_TO_STOP, ATTEMPTS * connections)
+        self.requests = self.retries = self.pauses = 0
         self._health: dict[str, Health] = defaultdict(Health)
 
     def get(self, url: str, max_bytes: int = MAX_BODY_BYTES, fresh: bool = False) -> bytes:
@@ -108,7 +124,8 @@ class PoliteClient:
         Args:
             url: http(s) address.
             headers: called before each attempt.
-            consume: takes an answer with status 200 (206 or 416 where a Range was asked for).
+            consume: takes an answer with status 200, or one that goes with a header asked with
+                (`CONDITIONAL`).
 
         Raises:
             FileFailure, FetchError, Stopped: as for `get`.
@@ -125,10 +142,14 @@ class PoliteClient:
                 self.count_failure(url, problem, health)
                 if failures >= ATTEMPTS:
                     raise FileFailure("unreachable", f"{problem}.", permanent=False) from None
+                self.retries += 1
                 self.pace.sleep(backoff_seconds(failures, self.backoff_seconds))
+            except FileFailure:
+                # That there is no such file is an answer as well.
+                health.reset()
+                raise
             else:
-                with health.lock:
-                    health.failures = health.throttles = 0
+                health.reset()
                 return result
 
     def attempt(
@@ -139,7 +160,7 @@ class PoliteClient:
     ) -> Result:
         """One exchange; the connection is reused only where the body was read to its end."""
         with self.transport.open(url, headers, self.before_request) as response:
-            check_status(response, "Range" in headers)
+            check_status(response, headers)
             if forbids_learning(response.headers.get("X-Robots-Tag")):
                 raise FileFailure("noai", f"{url} is marked as not for machine learning.")
             return consume(response)
@@ -152,7 +173,7 @@ class PoliteClient:
     def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
         """A whole body of bounded size, in bounded time."""
         stated = response.headers.get("Content-Length", "")
-        if stated.isdigit() and int(stated) > max_bytes:
+        if stated.isascii() and stated.isdigit() and int(stated) > max_bytes:
             raise too_large(response.url, max_bytes)
         pieces, num_bytes = [], 0
         deadline = time.monotonic() + self.limits.body_seconds
@@ -179,6 +200,7 @@ class PoliteClient:
             if not self.pace.pause(seconds):
                 return
             health.throttles += 1
+            self.pauses += 1
         if health.throttles >= THROTTLES_TO_STOP:
             raise FetchError(
                 f"{host} keeps asking for pauses ({problem}). Lower --requests-per-second. {LATER}"
@@ -189,7 +211,7 @@ class PoliteClient:
         """A host that only fails ends the run."""
         with health.lock:
             health.failures += 1
-        if health.failures >= FAILURES_TO_STOP:
+        if health.failures >= self.failures_to_stop:
             raise FetchError(
                 f"{urlsplit(url).netloc} does not answer: {health.failures} failures in a row, "
                 f"the last was {problem}. {LATER}"
@@ -218,16 +240,20 @@ def user_agent(contact: str | None) -> str:
     return f"e6tag/{__version__} (contact: {contact.strip()})"
 
 
-def check_status(response: requests.Response, ranged: bool) -> None:
+def check_status(response: requests.Response, headers: Mapping[str, str]) -> None:
     """Sort an answer's status.
+
+    Args:
+        response: the answer.
+        headers: that it was asked with.
 
     Raises:
         Throttled, Transient: try again, after a pause or a little later.
         FileFailure: this file cannot be had.
-        FetchError: the site does not want us; going on would make a ban worse.
+        RefusedError: the site does not want us; going on would make a ban worse.
     """
     status, url = response.status_code, response.url
-    if status == 200 or (ranged and status in (206, 416)):
+    if status == 200 or any(status in CONDITIONAL.get(name, ()) for name in headers):
         return
     if status in THROTTLED:
         raise Throttled(status, retry_after_seconds(response.headers.get("Retry-After")))
@@ -237,7 +263,7 @@ def check_status(response: requests.Response, ranged: bool) -> None:
         raise FileFailure("gone", f"{url}: HTTP {status} {response.reason}.")
     is_page = "html" in response.headers.get("Content-Type", "").lower()
     if status == 401 or (status == 403 and is_page):
-        raise FetchError(
+        raise RefusedError(
             f"{urlsplit(url).netloc} refuses us: HTTP {status} for {url}. Stopped, as going on "
             "could get you banned. Name yourself with --contact, wait, and lower "
             "--requests-per-second; the same command resumes."

@@ -66,11 +66,29 @@ FIGURES = (
         has_ratio=True,
     ),
     Figure(
+        "precision_at_30",
+        "precision at 30",
+        "The same among the thirty surest (or all tags, if there are fewer).",
+        has_ratio=True,
+    ),
+    Figure(
+        "recall_at_30",
+        "recall at 30",
+        "Share of a picture's true tags that are among the thirty it is surest of.",
+        has_ratio=True,
+    ),
+    Figure(
         "lrap",
         "label-ranking AP",
         "Within a picture, order the tags by probability: how pure is the list down to each true "
         "tag? 1 means that all true tags come first.",
         has_ratio=True,
+    ),
+    Figure(
+        "coverage_error",
+        "coverage error (lower is better)",
+        "How many tags must be shown, the surest first, until all true ones of a picture are among "
+        "them, on average. At best as many as it has.",
     ),
     Figure(
         "micro_f1",
@@ -80,10 +98,32 @@ FIGURES = (
         has_ratio=True,
     ),
     Figure(
+        "micro_precision",
+        "micro precision at thresholds",
+        "Share of right ones among all tags that are predicted.",
+        has_ratio=True,
+    ),
+    Figure(
+        "micro_recall",
+        "micro recall at thresholds",
+        "Share of all true tags that are predicted.",
+    ),
+    Figure(
         "macro_f1",
         "macro F1 at thresholds",
-        "The same for each tag, then the mean over tags.",
+        "F1 of each tag, then the mean over tags.",
         has_ratio=True,
+    ),
+    Figure(
+        "macro_precision",
+        "macro precision at thresholds",
+        "Precision of each tag, then the mean over tags. A tag that is never predicted counts 0.",
+        has_ratio=True,
+    ),
+    Figure(
+        "macro_recall",
+        "macro recall at thresholds",
+        "Recall of each tag, then the mean over tags.",
     ),
     Figure(
         "accuracy",

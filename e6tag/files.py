@@ -1,11 +1,12 @@
 """A file is finished or absent: written beside, fsynced, renamed."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,28 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those that it is in, so durably that what is renamed into it stays."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path, *siblings: Path) -> Iterator[None]:
+    """Let what the system refuses in the block name this file.
+
+    A failed write does not say of which file; and of `siblings` nobody knows.
+    """
+    try:
+        yield
+    except OSError as problem:
+        if problem.filename is None or str(problem.filename) in map(str, siblings):
+            problem.filename = str(path)
+        raise
+
+
 @contextlib.contextmanager
 def finished(path: Path, ending: str = "") -> Iterator[Path]:
     """Yield a sibling to write; it becomes `path` only if the block succeeds.
@@ -29,19 +52,15 @@ def finished(path: Path, ending: str = "") -> Iterator[Path]:
     The sibling carries the process id, so two processes never write the same one; its name
     ends in `.part` and `ending`, for writers that insist on one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = path.with_name(f"{path.name}.{os.getpid()}.part{ending}")
     try:
-        yield part
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
-        sync_folder(path.parent)
-    except OSError as problem:
-        # A failed write does not say of which file; and nobody knows the sibling.
-        if problem.filename is None or str(problem.filename) == str(part):
-            problem.filename = str(path)
-        raise
+        with naming(path, part):
+            yield part
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            part.replace(path)
+            sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -59,7 +78,25 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write readable JSON with a final newline, finished or absent."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The content of a readable JSON file."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+@contextlib.contextmanager
+def all_finished(texts: Mapping[Path, str]) -> Iterator[None]:
+    """Write UTF-8 files that belong together: all are beside their places before the block runs,
+    and take them only if it succeeds.  What fails before leaves the old ones as they are."""
+    with contextlib.ExitStack() as stack:
+        for path, text in texts.items():
+            # Told here, where the path is known, and not of a folder that was there.
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            stack.enter_context(finished(path)).write_bytes(text.encode("utf-8"))
+        yield
 
 
 def json_line(value: Any) -> str:

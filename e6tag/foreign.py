@@ -16,7 +16,8 @@ from e6tag.shards import Dataset, default_data, label_matrix, open_dataset
 from e6tag.subjects import Subject, tag_table
 
 NOT_PROBABILITIES = (
-    "The scores are not probabilities (0 to 1): figures of calibration are left out."
+    "The scores are not probabilities (0 to 1): figures at thresholds and of calibration are left "
+    "out."
 )
 NO_VAL = (
     "There are no scores of the val pictures to fit thresholds on: figures at thresholds are left "
@@ -24,8 +25,12 @@ NO_VAL = (
 )
 
 
-def of_scores(config: EvalConfig) -> Subject:
+def of_scores(config: EvalConfig, posts: Sequence[int] | None = None) -> Subject:
     """The scores of --predictions on the data of --data.
+
+    Args:
+        config: predictions, data, split, out.
+        posts: those of the measured split that count; None for all.
 
     Raises:
         ConfigError: there is no such file.
@@ -35,13 +40,24 @@ def of_scores(config: EvalConfig) -> Subject:
     scores = read_scores(config.predictions)
     dataset = open_dataset(default_data(config.data))
     columns = known_columns(scores, dataset)
-    splits = split_scores(config, scores, dataset, columns)
-    notes = notes_of(dataset, len(columns), splits, is_probability(scores.values))
+    splits = split_scores(config, scores, dataset, columns, posts)
+    are_probabilities = is_probability(scores.values)
+    notes = notes_of(dataset, len(columns), splits, are_probabilities)
     tags, num_train = tag_table(dataset, columns)
     unknown = dict.fromkeys(("backbone", "model_sha256", "trained_on_this_data"))
     about: dict[str, Any] = {**unknown, "config": {}}
     folder = config.out or default_folder(config.predictions)
-    return Subject(str(scores.path), folder, dataset, tags, num_train, splits, about, notes=notes)
+    return Subject(
+        str(scores.path),
+        folder,
+        dataset,
+        tags,
+        num_train,
+        splits,
+        about,
+        notes=notes,
+        are_probabilities=are_probabilities,
+    )
 
 
 def default_folder(path: Path) -> Path:
@@ -66,13 +82,19 @@ def known_columns(scores: Scores, dataset: Dataset) -> NDArray[np.int64]:
 
 
 def split_scores(
-    config: EvalConfig, scores: Scores, dataset: Dataset, columns: NDArray[np.int64]
+    config: EvalConfig,
+    scores: Scores,
+    dataset: Dataset,
+    columns: NDArray[np.int64],
+    posts: Sequence[int] | None = None,
 ) -> Mapping[str, Scored]:
     """Labels and scores of the measured split, and of val where its posts are all there."""
     check_known(scores, dataset)
     splits: dict[str, Scored] = {}
     for split in dict.fromkeys(["val", config.split]):
         rows = dataset.split(split)
+        if posts is not None and split == config.split:
+            rows = rows[rows["post_id"].isin(posts)].reset_index(drop=True)
         found = places(scores, rows)
         missing = rows[found < 0]
         if split == config.split and rows.empty:
@@ -81,12 +103,10 @@ def split_scores(
             raise DataError(
                 f"{scores.path}: {len(missing)} of the {len(rows)} posts of the {split} split are "
                 f"not there, the first is {scores.key} {missing[scores.key].iloc[0]}. Expected a "
-                "row for each; measure another split with --split."
+                "row for each" + ("." if posts else "; measure another split with --split.")
             )
         if not len(missing) and len(rows):
             splits[split] = align(rows, scores, found, columns, len(dataset.vocabulary))
-    if not is_probability(scores.values):
-        splits = {config.split: splits[config.split]}
     return splits
 
 

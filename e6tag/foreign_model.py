@@ -10,7 +10,7 @@ import hashlib
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e6tag import images
+from e6tag.calibration import sigmoid
 from e6tag.config import EvalConfig
 from e6tag.errors import ConfigError, DataError, RunError
 from e6tag.foreign import NO_VAL, default_folder, is_probability
@@ -113,6 +114,7 @@ def of_model(config: EvalConfig, failures: Failures) -> Subject:
         if split == "val" and rows.empty and split != config.split:
             continue
         splits[split] = predict_split(model, dataset, rows, (outputs, columns), config, failures)
+    splits = as_probabilities(model.path, splits)
     tags, num_train = tag_table(dataset, columns)
     about: dict[str, Any] = {
         "backbone": config.layout,
@@ -226,13 +228,23 @@ def predict_split(
             done += places
     if not done:
         raise DataError(f"{dataset.path}: none of the {len(rows)} pictures can be read.")
-    scores = np.concatenate(values)
-    if not is_probability(scores):
-        log.info("%s gives logits: they are taken through the sigmoid.", model.path)
-        scores = (0.5 * (1 + np.tanh(0.5 * scores.astype(np.float64)))).astype(np.float32)
     kept = rows.iloc[done].reset_index(drop=True)
     labels = label_matrix(kept["labels"], len(dataset.vocabulary))[:, columns]
-    return Scored(kept, labels, scores)
+    return Scored(kept, labels, np.concatenate(values))
+
+
+def as_probabilities(path: Path, splits: dict[str, Scored]) -> dict[str, Scored]:
+    """Outputs from 0 to 1 as they are; logits through the sigmoid, in all splits or in none."""
+    if all(is_probability(scored.probabilities) for scored in splits.values()):
+        return splits
+    log.info("%s gives logits: they are taken through the sigmoid.", path)
+    return {
+        split: replace(
+            scored,
+            probabilities=sigmoid(scored.probabilities.astype(np.float64)).astype(np.float32),
+        )
+        for split, scored in splits.items()
+    }
 
 
 def batches(

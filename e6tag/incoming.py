@@ -7,55 +7,21 @@ incoming/failures.jsonl                    one object per failure; the last one 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
-from e6tag import images
+from e6tag import files, images
 from e6tag.errors import DataError
 from e6tag.images import BadPicture
 from e6tag.obtaining import Failed, Obtained
-from e6tag.shards import (
-    EXAMPLES_PER_SHARD,
-    Example,
-    StoredExample,
-    read_manifest,
-    read_shard_index,
-    read_stored,
-    write_shard,
-)
+from e6tag.purged import read_list
+from e6tag.shard_work import Post, ShardWork, no_pictures, read_shard
+from e6tag.shards import Example, drop_manifest, read_manifest, read_stored, write_shard
 from e6tag.tags import Vocabulary
-
-Post = Mapping[str, Any]
-"""a row of the plan"""
-
-
-@dataclass
-class ShardWork:
-    """One shard: the posts it is planned to hold, and how far it has come."""
-
-    name: str
-    split: str
-    posts: Sequence[Post]
-    stored: dict[int, StoredExample] = field(default_factory=dict)
-    """in the shard as it is on disk"""
-    incoming: dict[int, Path] = field(default_factory=dict)
-    """finished pictures that are not in it yet"""
-    failed: dict[int, Failed] = field(default_factory=dict)
-
-    @property
-    def missing(self) -> list[Post]:
-        """Posts that nothing is known of yet, in plan order."""
-        known = self.stored.keys() | self.incoming.keys() | self.failed.keys()
-        return [post for post in self.posts if post["post_id"] not in known]
-
-    @property
-    def num_present(self) -> int:
-        """Pictures that are there."""
-        return len(self.stored) + len(self.incoming)
 
 
 class Incoming:
@@ -67,27 +33,27 @@ class Incoming:
         self.failures = self.folder / "failures.jsonl"
         self.names = vocabulary.names
 
-    def works(self, plan: pd.DataFrame, retry_failed: bool) -> list[ShardWork]:
-        """Every planned shard with what is there of it.
+    def find(self, works: Sequence[ShardWork], retry_failed: bool) -> None:
+        """See what is there of each shard.
 
         Args:
-            plan: the planned posts.
+            works: all shards of the folder.
             retry_failed: forget permanent failures; transient ones are always forgotten.
 
         Raises:
             DataError: a shard that is there is damaged, or of another plan.
         """
         known = {} if retry_failed else {f.post_id: f for f in self.read_failures() if f.permanent}
-        works, pictures = plan_shards(plan), self.list_pictures()
+        pictures, purged = self.list_pictures(), read_list(self.out).causes
         for work in works:
             path = self.out / "shards" / work.name
             if path.exists():
-                work.stored = read_stored_examples(path, work.posts)
+                work.stored = read_shard(path, work.table)
             self.find_incoming(work, pictures)
-            present = work.stored.keys() | work.incoming.keys()
-            ids = [post["post_id"] for post in work.posts]
+            ids = work.ids.tolist()
+            work.purged = {i: purged[i] for i in ids if i in purged}
+            present = {*work.stored["post_id"].tolist(), *work.incoming, *work.purged}
             work.failed = {i: known[i] for i in ids if i in known and i not in present}
-        return works
 
     def is_complete(self, works: Iterable[ShardWork]) -> bool:
         """Whether an earlier run has done everything, and its manifest can still be read."""
@@ -95,14 +61,14 @@ class Incoming:
             read_manifest(self.out)
         except DataError:
             return False
-        return not any(work.missing or work.incoming for work in works)
+        return not any(work.incoming or work.is_missing.any() for work in works)
 
     def find_incoming(self, work: ShardWork, pictures: Mapping[int, Sequence[Path]]) -> None:
         """Take over finished pictures of an earlier run; drop what is not needed any more."""
-        for post in work.posts:
-            post_id = post["post_id"]
+        stored = set(work.stored["post_id"].tolist())
+        for post_id in work.ids.tolist():
             for path in pictures.get(post_id, ()):
-                if post_id in work.stored or post_id in work.incoming or not is_whole(path):
+                if post_id in stored or post_id in work.incoming or not is_whole(path):
                     path.unlink()
                 else:
                     work.incoming[post_id] = path
@@ -111,8 +77,9 @@ class Incoming:
         """Pictures in the folder by post; what a crash left half-written is removed."""
         found: dict[int, list[Path]] = defaultdict(list)
         for path in sorted(self.folder.glob("*/*")):
-            if path.suffix == ".jpg":
-                found[int(path.name.partition(".")[0])].append(path)
+            name = path.name.partition(".")[0]
+            if path.suffix == ".jpg" and name.isdecimal():
+                found[int(name)].append(path)
             else:
                 path.unlink()
         return found
@@ -124,18 +91,22 @@ class Incoming:
         """
         path = self.folder / work.split / f"{obtained.post_id}.{obtained.variant}.jpg"
         part = path.with_suffix(".part")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(path.parent)
         try:
-            part.write_bytes(obtained.jpeg)
-            part.replace(path)
+            with files.naming(path, part):
+                part.write_bytes(obtained.jpeg)
+                part.replace(path)
         finally:
             part.unlink(missing_ok=True)
         work.incoming[obtained.post_id] = path
 
     def note_failure(self, work: ShardWork, failed: Failed) -> None:
         """Append a failure to the list."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.failures.open("a", encoding="utf-8") as stream:
+        files.make_folder(self.folder)
+        with (
+            files.naming(self.failures),
+            self.failures.open("a", encoding="utf-8") as stream,
+        ):
             stream.write(json.dumps(asdict(failed), ensure_ascii=False) + "\n")
         work.failed[failed.post_id] = failed
 
@@ -144,7 +115,8 @@ class Incoming:
         if not self.failures.exists():
             return
         content = self.failures.read_text(encoding="utf-8", errors="replace")
-        for line in content.splitlines():
+        # Not splitlines(): what a site says may hold other characters that it takes for ends.
+        for line in content.split("\n"):
             try:
                 yield Failed(**json.loads(line))
             except (ValueError, TypeError):
@@ -156,34 +128,52 @@ class Incoming:
     def finish_shard(self, work: ShardWork) -> None:
         """Write the shard of a work with nothing missing, then drop what it was made from."""
         if work.incoming:
-            write_shard(self.out / "shards" / work.name, self.examples(work))
-            work.stored = read_stored_examples(self.out / "shards" / work.name, work.posts)
+            self.write(work)
         for path in work.incoming.values():
             path.unlink()
         work.incoming = {}
 
+    def remove(self, work: ShardWork, failed: Collection[Failed]) -> None:
+        """Take stored pictures out of their shard, as failures of their posts."""
+        for failure in failed:
+            self.note_failure(work, failure)
+        self.write(work)
+
+    def write(self, work: ShardWork) -> None:
+        """Write a shard of what is there and has not failed; without any picture there is none."""
+        path = self.out / "shards" / work.name
+        if len(work.stored):
+            # Whatever stops us, a manifest that is there fits the shards.
+            drop_manifest(self.out)
+        work.stored = work.stored[~np.isin(work.stored["post_id"], [*work.failed])]
+        if work.num_present:
+            write_shard(path, self.examples(work))
+            work.stored = read_shard(path, work.table)
+        elif path.exists():
+            path.unlink()
+            files.sync_folder(path.parent)
+            work.stored = no_pictures()
+
     def examples(self, work: ShardWork) -> Iterator[Example]:
         """The shard's examples in plan order, from the shard as it is and from `incoming`."""
+        stored = {int(picture["post_id"]): picture for picture in work.stored}
         for post in work.posts:
             post_id = post["post_id"]
             if post_id in work.incoming:
                 path = work.incoming[post_id]
                 variant = path.name.split(".")[1]
                 yield self.example(post, path.read_bytes(), variant)
-            elif post_id in work.stored:
-                at = work.stored[post_id]
-                jpeg = read_stored(self.out, work.name, at.offset, at.length)
-                yield self.example(post, jpeg, at.info["variant"])
+            elif post_id in stored:
+                at = stored[post_id]
+                place = int(at["offset"]), int(at["length"])
+                jpeg = read_stored(self.out, work.name, *place)
+                yield self.example(post, jpeg, at["variant"].decode())
 
     def example(self, post: Post, jpeg: bytes, variant: str) -> Example:
         """A stored picture with its info: a pure function of the plan's row and the file."""
         width, height = images.picture_size(jpeg)
-        columns = [int(column) for column in post["labels"]]
         info = {
-            **{name: int(post[name]) for name in ("post_id", "group", "width", "height")},
-            **{name: str(post[name]) for name in ("md5", "rating", "split", "artists")},
-            "labels": columns,
-            "tags": [self.names[column] for column in columns],
+            **described(post, self.names),
             "variant": variant,
             "stored_width": width,
             "stored_height": height,
@@ -200,32 +190,20 @@ class Incoming:
                 folder.rmdir()
 
 
-def plan_shards(plan: pd.DataFrame) -> list[ShardWork]:
-    """Cut each split into shards, in plan order."""
-    works = []
-    for split, rows in plan.groupby("split", sort=False):
-        posts: list[Any] = rows.to_dict("records")
-        for number, start in enumerate(range(0, len(posts), EXAMPLES_PER_SHARD)):
-            name = f"{split}-{number:05d}.tar"
-            works.append(ShardWork(name, str(split), posts[start : start + EXAMPLES_PER_SHARD]))
-    return works
+def described(post: Post, names: Sequence[str]) -> dict[str, Any]:
+    """What the info of a stored picture has from its row of the plan.
 
-
-def read_stored_examples(path: Path, posts: Iterable[Post]) -> dict[int, StoredExample]:
-    """What a shard holds, by post.
-
-    Raises:
-        DataError: it is damaged, or holds other posts than planned, or in another order.
+    Args:
+        post: the row.
+        names: of the columns of its labels.
     """
-    found = {example.post_id: example for example in read_shard_index(path)}
-    planned = [post for post in posts if post["post_id"] in found]
-    stated = [(example.post_id, example.info.get("md5")) for example in found.values()]
-    if stated != [(post["post_id"], post["md5"]) for post in planned]:
-        raise DataError(
-            f"{path} is not of this plan. Move it away and run the same command again, "
-            "or name another folder with --out."
-        )
-    return found
+    columns = [int(column) for column in post["labels"]]
+    return {
+        **{name: int(post[name]) for name in ("post_id", "group", "width", "height")},
+        **{name: str(post[name]) for name in ("md5", "rating", "split", "artists")},
+        "labels": columns,
+        "tags": [names[column] for column in columns],
+    }
 
 
 def is_whole(path: Path) -> bool:

@@ -1,6 +1,9 @@
 """From the tags of posts to labels: aliases, implications, and the choice of a vocabulary."""
 
+import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas
@@ -8,12 +11,15 @@ from numpy.typing import NDArray
 
 from e6tag.errors import DataError
 from e6tag.posts import Posts, take_csr
-from e6tag.tags import Relations, Tag, Vocabulary
+from e6tag.tags import Relations, Tag, Vocabulary, named
+
+log = logging.getLogger(__name__)
 
 Csr = tuple[NDArray[np.int64], NDArray[np.int32]]
 """offsets (rows + 1,) and indices: row i has indices[offsets[i]:offsets[i + 1]]"""
 
-CHUNK_POSTS = 200_000
+CHUNK_POSTS = 50_000
+"""posts that are worked on at once; more are not faster, and need more memory"""
 
 
 def build_vocabulary(
@@ -42,8 +48,7 @@ def build_vocabulary(
     Raises:
         DataError: no tag qualifies.
     """
-    known = tags[tags["category"].isin(list(categories))].drop_duplicates("name")
-    facts = {row[1]: row for row in zip(*(known[c] for c in known.columns), strict=True)}
+    facts = facts_of(tags[tags["category"].isin(list(categories))])
     names, counts = count_closed(posts, relations)
     ranked = sorted(
         (-count, name)
@@ -56,6 +61,75 @@ def build_vocabulary(
             f"{len(posts)} that qualify. Ask for other categories or ratings, or a lower count."
         )
     return Vocabulary([make_tag(facts[name], -count) for count, name in ranked[:num_tags]])
+
+
+def listed_vocabulary(
+    listed: Sequence[str],
+    posts: Posts,
+    tags: pandas.DataFrame,
+    relations: Relations,
+    *,
+    min_count: int = 1,
+    is_barred: Callable[[str], bool] = lambda name: False,
+) -> Vocabulary:
+    """The tags of a list, in its order, after aliases; of whatever category.
+
+    Names are compared exactly.  Those that cannot be taken are said in one line of the log.
+
+    Args:
+        listed: names, perhaps of aliases.
+        posts: those that may be learnt from.
+        tags: tag_id, name, category, count of the site.
+        relations: of the site.
+        min_count: fewest posts of a tag; 0 keeps tags that no post has.
+        is_barred: tags that must not be in the vocabulary.
+
+    Raises:
+        DataError: no name can be taken.
+    """
+    facts = facts_of(tags)
+    counts = dict(zip(*count_closed(posts, relations), strict=True))
+    taken: dict[str, Tag] = {}
+    left_out = defaultdict[str, list[str]](list)
+    for written in listed:
+        name = relations.resolve(written)
+        count = int(counts.get(name, 0))
+        if name not in facts:
+            left_out["unknown"].append(written)
+        elif name in taken:
+            left_out["named_before"].append(written)
+        elif is_barred(name):
+            left_out["not_allowed"].append(written)
+        elif count < min_count:
+            left_out[f"on_fewer_than_{min_count}_posts"].append(written)
+        else:
+            taken[name] = make_tag(facts[name], count)
+    if left_out:
+        log.warning(
+            "--tag-list: %d of %d names taken; %s.", len(taken), len(listed), named(left_out)
+        )
+    if not taken:
+        raise DataError(
+            f"none of the {len(listed)} tags of the list can be learnt. Names must be exactly as "
+            "the site has them, one a line."
+        )
+    return Vocabulary(list(taken.values()))
+
+
+def excluded_names(
+    names: Sequence[str], tags: pandas.DataFrame, relations: Relations
+) -> frozenset[str]:
+    """What --exclude-tags leaves out: the names and what they are aliases of."""
+    found = frozenset(names) | {relations.resolve(name) for name in names}
+    if unknown := sorted(set(names) - set(tags["name"]) - relations.aliases.keys()):
+        log.warning("--exclude-tags: %s.", named({"unknown": unknown}))
+    return found
+
+
+def facts_of(tags: pandas.DataFrame) -> dict[str, tuple[Any, ...]]:
+    """Rows of the site's table of tags by name, the first of each."""
+    known = tags.drop_duplicates("name")
+    return {row[1]: row for row in zip(*(known[c] for c in known.columns), strict=True)}
 
 
 def make_tag(facts: Sequence[object], count: int) -> Tag:

@@ -101,7 +101,7 @@ class HeteroscedasticLogits(keras.layers.Layer):
     softplus^-1(d) are linear in x, so the parameters are 3 K (D + 1) + K R: linear in the number
     of tags.  (Collier et al. 2021, arXiv:2105.10305, parameter-efficient form; the factors have no
     bias, which would be noise with a mean.)  The marginal depends on the factors only through
-    each latent's standard deviation; their correlation matters to joint likelihoods only.
+    each latent's standard deviation; their correlation matters to joint likelihoods only (`joint`).
 
     At the start the deviations are about sqrt(0.2^2 + 0.1^2) = 0.22 times the temperature: small
     enough that p stays within 3 % of the prior in `bias` (E[exp(s e)] = exp(s^2 / 2)), large
@@ -167,17 +167,22 @@ class HeteroscedasticLogits(keras.layers.Layer):
         start = np.zeros(shape) if self.bias is None else np.asarray(self.bias)
         return ops.convert_to_tensor(start * self.temperature, dtype=dtype)
 
-    def latents(self, vector: Any) -> tuple[Any, Any]:
-        """Means and standard deviations of the latents, both (batch, K)."""
+    def parts(self, vector: Any) -> tuple[Any, Any, Any]:
+        """mu, v (None without factors) and d of the latents, each (batch, K)."""
 
         def apply(weights: tuple[Any, Any]) -> Any:
             return ops.matmul(vector, weights[0]) + weights[1]
 
         diagonal = ops.softplus(apply(self.diagonal)) + SMALLEST_SCALE
-        if not self.num_factors:
-            return apply(self.location), diagonal
-        scale = efficient_scale(apply(self.multiplier), self.factors, diagonal)
-        return apply(self.location), scale
+        multiplier = apply(self.multiplier) if self.num_factors else None
+        return apply(self.location), multiplier, diagonal
+
+    def latents(self, vector: Any) -> tuple[Any, Any]:
+        """Means and standard deviations of the latents, both (batch, K)."""
+        mu, multiplier, diagonal = self.parts(vector)
+        if multiplier is None:
+            return mu, diagonal
+        return mu, efficient_scale(multiplier, self.factors, diagonal)
 
     def call(self, vector: Any) -> tuple[Any, Any]:
         """Marginal logits and latent standard deviations."""
@@ -205,22 +210,24 @@ def attend(queries: Any, keys: Any, values: Any, heads: int) -> Any:
     """Multi-head scaled dot-product attention.
 
     Args:
-        queries, keys, values: (batch, tokens, heads * key_size).
+        queries: (batch or 1, asking tokens, heads * key_size).
+        keys, values: (batch, tokens, heads * key_size).
         heads: number of heads.
 
     Returns:
-        (batch, tokens, heads * key_size).
+        (batch, asking tokens, heads * key_size).
     """
-    batch, tokens, width = ops.shape(queries)[0], queries.shape[1], queries.shape[2]
+    width = queries.shape[2]
     size = width // heads
 
     def split(x: Any) -> Any:
-        return ops.transpose(ops.reshape(x, (batch, tokens, heads, size)), (0, 2, 1, 3))
+        shape = (ops.shape(x)[0], x.shape[1], heads, size)
+        return ops.transpose(ops.reshape(x, shape), (0, 2, 1, 3))
 
     weights = ops.matmul(split(queries), ops.transpose(split(keys), (0, 1, 3, 2)))
     weights = ops.softmax(weights * size**-0.5, axis=-1)
     mixed = ops.transpose(ops.matmul(weights, split(values)), (0, 2, 1, 3))
-    return ops.reshape(mixed, (batch, tokens, width))
+    return ops.reshape(mixed, (ops.shape(keys)[0], queries.shape[1], width))
 
 
 @keras.saving.register_keras_serializable("e6tag")

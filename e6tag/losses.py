@@ -1,11 +1,10 @@
 """Losses over tags: cross-entropy, focal, and the adaptive robust form of either.
 
-Pure elementwise functions of (labels, logits), and `Objective`, the layer that owns what is
-trained along (a shape and a scale per tag) and reduces: sum over tags, mean over the batch.
+Pure elementwise functions of (labels, logits).
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,9 +24,6 @@ with .3; summed cross-entropy reached .485.
 INITIAL_SCALE = 1.0
 QUADRATURE_END, QUADRATURE_NODES = 3.2, 40
 
-Kind = Literal["focal-robust", "focal", "robust", "bce"]
-KINDS: tuple[Kind, ...] = ("focal-robust", "focal", "robust", "bce")
-
 
 def binary_cross_entropy(labels: Any, logits: Any) -> Any:
     """-log sigmoid(z) for y = 1, -log(1 - sigmoid(z)) for y = 0, elementwise.
@@ -37,6 +33,17 @@ def binary_cross_entropy(labels: Any, logits: Any) -> Any:
         logits: any shape.
     """
     return ops.softplus(logits) - labels * logits
+
+
+def faded(missed: Any, gamma: float) -> Any:
+    """Weight missed^gamma of a label, elementwise.
+
+    Args:
+        missed: probability that was not given to the truth, 0..1, any shape.
+        gamma: how fast well-predicted labels fade, not negative.
+    """
+    # The floor keeps the gradient of the power finite for gamma < 1.
+    return ops.power(ops.maximum(missed, 1e-12), gamma)
 
 
 def focal(labels: Any, logits: Any, alpha: float | None = 0.25, gamma: float = 2.0) -> Any:
@@ -52,8 +59,7 @@ def focal(labels: Any, logits: Any, alpha: float | None = 0.25, gamma: float = 2
         gamma: how fast well-predicted labels fade; 0 with alpha None is cross-entropy.
     """
     missed = labels * ops.sigmoid(-logits) + (1.0 - labels) * ops.sigmoid(logits)
-    # The floor keeps the gradient of the power finite for gamma < 1.
-    loss = ops.power(ops.maximum(missed, 1e-12), gamma) * binary_cross_entropy(labels, logits)
+    loss = faded(missed, gamma) * binary_cross_entropy(labels, logits)
     if alpha is None:
         return loss
     return loss * (labels * alpha + (1.0 - labels) * (1.0 - alpha))
@@ -163,83 +169,3 @@ def focal_robust(
         focal_alpha, focal_gamma: as in `focal`.
     """
     return robust_nll(2.0 * focal(labels, logits, focal_alpha, focal_gamma), alpha, scale)
-
-
-@keras.saving.register_keras_serializable("e6tag")
-class Objective(keras.layers.Layer):
-    """What training minimises: one loss per tag and picture, summed over tags, mean over batch.
-
-    A layer, because the robust kinds train a shape and a scale per tag along with the model:
-    give its `trainable_variables` to the optimiser too, and save it with the checkpoint.
-
-    Args:
-        kind: "bce", "focal", or "robust" and "focal-robust", which put either inside the
-            adaptive robust likelihood.
-        num_tags: columns of the labels.
-        focal_alpha: weight of positives in the focal kinds; None or a negative number for none.
-        focal_gamma: how fast well-predicted labels fade in the focal kinds.
-
-    Call: labels (batch, num_tags) of any type, logits (batch, num_tags), known (batch, num_tags)
-    that is 0 where a label is unknown (None: all are known) -> scalar.
-    """
-
-    def __init__(
-        self,
-        kind: Kind,
-        num_tags: int,
-        focal_alpha: float | None = 0.25,
-        focal_gamma: float = 2.0,
-        **kwargs: Any,
-    ):
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
-        if kind not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}. Received: {kind!r}")
-        self.kind, self.num_tags = kind, num_tags
-        self.focal_alpha = None if focal_alpha is None or focal_alpha < 0 else focal_alpha
-        self.focal_gamma = focal_gamma
-        self.adaptive = kind in ("focal-robust", "robust")
-        if self.adaptive:
-            self.alpha_latent = self.latent("alpha_latent")
-            self.scale_latent = self.latent("scale_latent")
-        self.built = True
-
-    def latent(self, name: str) -> Any:
-        """One unconstrained trainable number per tag, 0 at the start."""
-        return self.add_weight(shape=(1, self.num_tags), initializer="zeros", name=name)
-
-    @property
-    def alpha(self) -> Any:
-        """Shape of each tag's loss, (1, num_tags); robust kinds only."""
-        return alpha_of(self.alpha_latent)
-
-    @property
-    def scale(self) -> Any:
-        """Scale of each tag's residuals, (1, num_tags); robust kinds only."""
-        return scale_of(self.scale_latent)
-
-    def elements(self, labels: Any, logits: Any) -> Any:
-        """Loss of each tag and picture, (batch, num_tags); labels of a float type."""
-        if "focal" in self.kind:
-            loss = focal(labels, logits, self.focal_alpha, self.focal_gamma)
-        else:
-            loss = binary_cross_entropy(labels, logits)
-        return robust_nll(2.0 * loss, self.alpha, self.scale) if self.adaptive else loss
-
-    def call(self, labels: Any, logits: Any, known: Any = None) -> Any:
-        """Sum over tags of the known labels' losses, mean over the batch."""
-        logits = ops.cast(logits, self.compute_dtype)
-        loss = self.elements(ops.cast(labels, logits.dtype), logits)
-        if known is not None:
-            loss = ops.where(ops.cast(known, "bool"), loss, ops.zeros_like(loss))
-        return ops.mean(ops.sum(loss, axis=-1))
-
-    def get_config(self) -> dict[str, Any]:
-        """Arguments to make this layer again."""
-        return {
-            **super().get_config(),
-            "kind": self.kind,
-            "num_tags": self.num_tags,
-            "focal_alpha": self.focal_alpha,
-            "focal_gamma": self.focal_gamma,
-        }

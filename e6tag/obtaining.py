@@ -70,8 +70,8 @@ class Obtainer:
                 failed = Failed(post.post_id, reason, f"post {post.post_id}: {problem}", permanent)
             except BadPicture as problem:
                 message = f"post {post.post_id}: {candidate.url}: {problem}"
-                # A page in place of a picture may be the network's, and gone tomorrow.
-                permanent = problem.reason != "not_an_image"
+                # A page or nothing in place of a picture may be the network's, and gone tomorrow.
+                permanent = problem.reason not in ("not_an_image", "empty")
                 failed = Failed(post.post_id, problem.reason, message, permanent)
             if not failed.permanent:
                 # Which file a post is shown by must not depend on a moment's luck.
@@ -88,7 +88,7 @@ class Obtainer:
         try:
             picture = verified(content, candidate, self.image_size)
         except BadPicture:
-            if md5_of(content) == candidate.md5:
+            if candidate.expected_hash is not None and has_expected_hash(content, candidate):
                 raise
             content = self.read(candidate, True)
             picture = verified(content, candidate, self.image_size)
@@ -102,12 +102,12 @@ def verified(content: bytes, candidate: Candidate, longest_side: int) -> Image.I
     Raises:
         BadPicture: hash_mismatch, wrong_size, or why it cannot be decoded.
     """
-    if candidate.md5 is not None and md5_of(content) != candidate.md5:
+    if not has_expected_hash(content, candidate):
         # What came instead often says why: an error page, an empty file.
         images.picture_size(content)
         raise BadPicture(
             "hash_mismatch",
-            f"{len(content)} bytes with another MD5 than {candidate.md5} "
+            f"{len(content)} bytes of another hash than {candidate.md5 or candidate.other_hash} "
             f"({candidate.size_bytes} bytes).",
         )
     check_size(images.picture_size(content), candidate)
@@ -127,9 +127,12 @@ def check_size(size: tuple[int, int], candidate: Candidate) -> None:
         )
 
 
-def md5_of(content: bytes) -> str:
-    """Hexadecimal MD5, boorus' name for a file."""
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+def has_expected_hash(content: bytes, candidate: Candidate) -> bool:
+    """Whether these are the bytes that the site says; True where it says nothing of them."""
+    if candidate.expected_hash is None:
+        return True
+    algorithm, digits = candidate.expected_hash
+    return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() == digits
 
 
 def read_from(client: PoliteClient) -> Read:

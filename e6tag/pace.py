@@ -11,6 +11,10 @@ MAX_PAUSE_SECONDS = 600.0
 
 MAX_BACKOFF_SECONDS = 60.0
 
+SLACK = 1.03
+"""How much longer than need be the interval between requests is: they reach the site with delays
+that differ, and must not look like haste to one that counts them by the second."""
+
 
 class Stopped(Exception):
     """Raised in a waiting thread when the run is being stopped."""
@@ -20,7 +24,7 @@ class Pace:
     """One rate for all threads: no two requests start closer together than its interval."""
 
     def __init__(self, requests_per_second: float):
-        self.interval_seconds = 1.0 / requests_per_second
+        self.interval_seconds = SLACK / requests_per_second
         self.stopping = threading.Event()
         self._next = 0.0
         self._lock = threading.Lock()
@@ -83,7 +87,8 @@ def retry_after_seconds(header: str | None) -> float | None:
     except ValueError:
         try:
             when = email.utils.parsedate_to_datetime(header or "")
-        except ValueError:
+        except (ValueError, OverflowError):
+            # A year or a zone of more digits than a computer's numbers have is the latter.
             return None
         when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
         seconds = (when - datetime.now(UTC)).total_seconds()

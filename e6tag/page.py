@@ -36,7 +36,7 @@ tr.note td { text-align: left; color: var(--quiet); font-size: .9rem; padding: 0
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
 .pair { display: grid; gap: 0 2rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
-figure { margin: 0; }
+figure { margin: 0; max-width: 36rem; }
 figcaption { color: var(--quiet); font-size: .9rem; }
 img { max-width: 100%; height: auto; }
 .plot { width: 100%; background: #ffffff; border: 1px solid var(--line); border-radius: .4rem;
@@ -46,6 +46,9 @@ img { max-width: 100%; height: auto; }
 .gallery > li { background: var(--card); border-radius: .4rem; padding: .7rem; }
 .gallery img { display: block; margin: 0 auto .5rem; background: #ffffff; border-radius: .3rem;
   width: 12rem; height: 12rem; object-fit: contain; }
+.near { display: flex; flex-wrap: wrap; gap: .25rem; padding: 0; margin: .3rem 0 0;
+  list-style: none; text-align: center; font-size: .85rem; }
+.gallery .near img { width: 2.5rem; height: 2.5rem; margin: 0 auto; }
 .gallery p { margin: .2rem 0; font-size: .9rem; }
 .found { color: var(--found); } .wrong { color: var(--wrong); } .missed { color: var(--missed); }
 dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .2rem 1rem; }

@@ -15,8 +15,10 @@ LEAST = {
     "val_positives": 0,
     "budget": 1,
     "extra_random": 0,
+    "spare": 0,
     "max_aspect": 1,
 }
+MOST_SPARE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +30,16 @@ class PlanOptions:
     min_count: int = 1
     min_groups: int = 1
     categories: tuple[str, ...] = ("general", "copyright", "character", "species")
+    tag_list: tuple[str, ...] | None = None
+    """the vocabulary's names in order, in place of the most frequent ones"""
+    exclude_tags: tuple[str, ...] = ()
     blacklist: bool = True
     positives: int = 512
     val_positives: int = 64
     strategy: Strategy = "random"
     budget: int | None = None
     extra_random: int = 0
+    spare: float = 0.05
     split: SplitKind = "hash"
     min_side: int = 16
     max_aspect: float = 4.0
@@ -86,6 +92,13 @@ def check_numbers(options: PlanOptions) -> None:
         # Not value < smallest: nothing is less than a NaN.
         if value is not None and not value >= smallest:
             raise ConfigError(f"--{name.replace('_', '-')} {value}: expected {smallest} or more.")
+    if options.budget is not None and options.extra_random > options.budget:
+        raise ConfigError(
+            f"--extra-random {options.extra_random} is more than --budget {options.budget}, "
+            "which counts all posts."
+        )
+    if options.spare > MOST_SPARE:
+        raise ConfigError(f"--spare {options.spare:g}: a share, {MOST_SPARE:g} at most.")
 
 
 def rating_letters(options: PlanOptions) -> frozenset[str]:

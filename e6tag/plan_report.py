@@ -8,9 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e6tag.config import DownloadConfig
-from e6tag.incoming import ShardWork
 from e6tag.plan_options import PlanOptions
 from e6tag.plans import PinnedPlan, plan_options
+from e6tag.shard_work import ShardWork
 from e6tag.sites.base import PostFile, Site
 from e6tag.splits import SPLITS
 
@@ -36,6 +36,7 @@ def estimate(
         "rejected": info.get("rejected", {}),
         "planned": len(plan.table),
         "splits": {name: int((plan.table["split"] == name).sum()) for name in SPLITS},
+        "reserve": len(plan.reserve),
         "missing": len(missing),
         "missing_bytes": int(num_bytes),
         "hours": round(hours, 2),
@@ -97,6 +98,7 @@ def plan_text(figures: Mapping[str, Any]) -> str:
         ("planned", f"{figures['planned']:,} posts{out_of(figures['considered'])}"),
         *[("left out", f"{count:,} {cause}") for cause, count in figures["rejected"].items()],
         ("to fetch", cost(figures)),
+        ("reserve", f"{figures['reserve']:,} posts, fetched only where planned ones fail"),
     ]
     if figures["bound"]:
         lines.append(

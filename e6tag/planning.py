@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from e6tag.eligibility import meanings, says_minor
 from e6tag.errors import DataError
-from e6tag.labels import build_vocabulary, labels_of, names_of
+from e6tag.labels import (
+    build_vocabulary,
+    excluded_names,
+    labels_of,
+    listed_vocabulary,
+    names_of,
+)
 from e6tag.plan_options import PlanOptions, check_options, rating_letters
 from e6tag.posts import Posts, csr_rows, take_csr
 from e6tag.qualified import Qualified, artists_of, qualify
@@ -33,6 +39,8 @@ class Plan:
 
     table: pandas.DataFrame
     """columns of `PLAN_SCHEMA`, one row per post: train, val, test, shuffled inside each"""
+    reserve: pandas.DataFrame
+    """the same columns: posts for where planned ones fail, each split's in the order of use"""
     vocabulary: Vocabulary
     num_posts: int
     """posts that there were to choose from, whether they qualified or not"""
@@ -62,12 +70,19 @@ def make_plan(collection: Collection, site: Site, options: PlanOptions) -> Plan:
     if options.split == "stratified":
         found = replace(found, split=stratified_split(group, labels))
     chosen = choose_splits(labels, found.split, options)
-    choice = joined([chosen[name].planned for name in SPLITS])
-    table = plan_table(found, labels, choice, [*vocabulary.names, options.strategy])
-    rows = np.searchsorted(posts.post_id, table["post_id"])
-    table["artists"] = names_of(posts.take(rows), relations, artists)
+    planned, reserve = (
+        plan_table(found, labels, joined(choices), [*vocabulary.names, options.strategy])
+        for choices in (
+            [chosen[name].planned for name in SPLITS],
+            [chosen[name].reserve for name in SPLITS],
+        )
+    )
+    for table in (planned, reserve):
+        rows = np.searchsorted(posts.post_id, table["post_id"])
+        table["artists"] = names_of(posts.take(rows), relations, artists)
     return Plan(
-        table[PLAN_SCHEMA.names],
+        planned[PLAN_SCHEMA.names],
+        reserve[PLAN_SCHEMA.names],
         vocabulary,
         len(collection.posts),
         found.rejected,
@@ -116,21 +131,44 @@ def make_vocabulary(
         DataError: no tag qualifies.
     """
     relations = collection.relations
-    wanted = set(options.categories)
-    vocabulary = build_vocabulary(
-        posts,
-        collection.tags,
-        relations,
-        num_tags=options.num_tags if options.min_groups <= 1 else len(collection.tags),
-        min_count=options.min_count,
-        categories={number for number, name in site.categories.items() if name in wanted},
-        is_barred=lambda name: is_barred(name, relations, site, options),
-    )
+    vocabulary = candidates(collection, posts, site, options)
+    if options.tag_list is not None:
+        options = replace(options, num_tags=len(options.tag_list))
     if options.min_groups > 1:
         vocabulary = shown_by_groups(vocabulary, posts, group, relations, options)
     if len(vocabulary) < options.num_tags:
         log.info("only %d tags qualify, of %d wanted", len(vocabulary), options.num_tags)
     return vocabulary
+
+
+def candidates(
+    collection: Collection, posts: Posts, site: Site, options: PlanOptions
+) -> Vocabulary:
+    """The tags of --tag-list; or the most frequent ones, all of them where groups are to count.
+
+    Raises:
+        DataError: no tag qualifies.
+    """
+    relations, tags = collection.relations, collection.tags
+    excluded = excluded_names(options.exclude_tags, tags, relations)
+
+    def is_out(name: str) -> bool:
+        return name in excluded or is_barred(name, relations, site, options)
+
+    if options.tag_list is not None:
+        return listed_vocabulary(
+            options.tag_list, posts, tags, relations, min_count=options.min_count, is_barred=is_out
+        )
+    wanted = set(options.categories)
+    return build_vocabulary(
+        posts,
+        tags,
+        relations,
+        num_tags=options.num_tags if options.min_groups <= 1 else len(tags),
+        min_count=options.min_count,
+        categories={number for number, name in site.categories.items() if name in wanted},
+        is_barred=is_out,
+    )
 
 
 def shown_by_groups(

@@ -1,14 +1,16 @@
 """The plan as files: made once, then pinned, so that a download of weeks goes on as it began.
 
-plan.parquet, tags.csv, aliases.csv, implications.csv, and dataset.json, which is written last:
-where it is, all of them are.
+plan.parquet, reserve.parquet where there is a reserve, tags.csv, aliases.csv, implications.csv,
+and dataset.json, which is written last: where it is, all of them are.  topup.parquet comes later,
+where pictures fail: which posts of the reserve are fetched in their place.
 """
 
 import csv
 import dataclasses
+import hashlib
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,13 @@ from e6tag.plan_options import PlanOptions
 from e6tag.planning import Plan
 from e6tag.shards import FORMAT
 from e6tag.sites.base import Collection, ExportFile, Site
-from e6tag.tables import PLAN_SCHEMA, read_table, write_table
-from e6tag.tags import Vocabulary
+from e6tag.tables import PLAN_SCHEMA, TOPUP_SCHEMA, no_rows, read_table, write_table
+from e6tag.tags import Relations, Vocabulary, read_tag_list
 
 REMEDY = "Delete dataset.json there and run the same command again: nothing fetched is lost."
+TOPUP_REMEDY = "Remove it and run the same command again: it is made anew."
 STORED_OPTIONS = ("variant", "image_size", "jpeg_quality")
+LISTED_OPTIONS = ("query", "max_posts")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,17 @@ class PinnedPlan:
     vocabulary: Vocabulary
     info: dict[str, Any]
     """contents of dataset.json"""
+    reserve: pd.DataFrame = field(default_factory=lambda: no_rows(PLAN_SCHEMA))
+    """the same columns: each split's posts for where planned ones fail, in the order of use"""
+    topup: pd.DataFrame = field(default_factory=lambda: no_rows(TOPUP_SCHEMA))
+    """columns of `TOPUP_SCHEMA`: posts of the reserve that are fetched too"""
+
+    @property
+    def posts(self) -> pd.DataFrame:
+        """All posts that the folder is to hold: the plan's, then those that replace some."""
+        if not len(self.topup):
+            return self.table
+        return pd.concat([self.table, self.topup[PLAN_SCHEMA.names]], ignore_index=True)
 
     @property
     def exports(self) -> dict[str, ExportFile]:
@@ -46,16 +61,30 @@ class PinnedPlan:
 
 def pinned_options(config: DownloadConfig) -> dict[str, Any]:
     """The options that a data folder depends on, as JSON holds them."""
-    names = ["site", *STORED_OPTIONS, *(field.name for field in dataclasses.fields(PlanOptions))]
+    planned = [field.name for field in dataclasses.fields(PlanOptions)]
+    names = ["site", *STORED_OPTIONS, *LISTED_OPTIONS, *planned]
     values = {name: getattr(config, name) for name in names}
     folder = None if config.folder is None else str(config.folder.absolute())
-    return {**values, "categories": list(config.categories), "folder": folder}
+    lists = {name: list(getattr(config, name)) for name in ("categories", "exclude_tags")}
+    # Only where there are two ways is it a choice.
+    via = config.via if (config.site, config.via) == ("e621", "api") else "auto"
+    tag_list = tag_list_sha256(config.tag_list)
+    return {**values, **lists, "tag_list": tag_list, "folder": folder, "via": via}
+
+
+def tag_list_sha256(path: Path | None) -> str | None:
+    """What a list of tags is pinned by: the names in it, however they are written."""
+    if path is None:
+        return None
+    return hashlib.sha256("\n".join(read_tag_list(path)).encode()).hexdigest()
 
 
 def plan_options(config: DownloadConfig) -> PlanOptions:
     """The options that planning takes."""
     names = [field.name for field in dataclasses.fields(PlanOptions)]
-    return PlanOptions(**{name: getattr(config, name) for name in names})
+    values = {name: getattr(config, name) for name in names}
+    names_listed = None if config.tag_list is None else read_tag_list(config.tag_list)
+    return PlanOptions(**values | {"tag_list": names_listed})
 
 
 def check_same_options(out: Path, info: Mapping[str, Any], config: DownloadConfig) -> None:
@@ -87,7 +116,7 @@ def check_same_exports(out: Path, info: Mapping[str, Any], checksums: Mapping[st
         what = differing[0] if differing else "the exports"
         raise ConfigError(
             f"{out} was planned from another version of {what}. "
-            "Name another folder with --out to make a dataset of the new one."
+            "--update makes it follow the site; --out names another folder for a new dataset."
         )
 
 
@@ -104,12 +133,13 @@ def write_plan(
     index: Mapping[str, ExportFile],
 ) -> PinnedPlan:
     """Write a plan's files, dataset.json last, and read them back."""
-    out, relations = config.out, collection.relations
+    out = config.out
     write_table(out / "plan.parquet", plan.table, PLAN_SCHEMA)
+    write_reserve(out, plan.reserve)
+    # What an earlier plan's failures were replaced with.
+    (out / "topup.parquet").unlink(missing_ok=True)
     plan.vocabulary.write(out / "tags.csv")
-    write_pairs(out / "aliases.csv", relations.aliases.items())
-    implied = relations.implications.items()
-    write_pairs(out / "implications.csv", ((a, b) for a, others in implied for b in others))
+    write_relations(out, collection.relations)
     info = {
         "format": FORMAT,
         "e6tag": __version__,
@@ -126,9 +156,19 @@ def write_plan(
         "shortfalls": nested(plan.shortfalls),
         "bounds": dict(plan.bounds),
         "fingerprint": files.sha256(out / "plan.parquet"),
+        "reserve": files.sha256(out / "reserve.parquet") if len(plan.reserve) else None,
+        "history": [],
     }
     files.write_json(out / "dataset.json", info)
     return read_plan(out)
+
+
+def write_reserve(out: Path, reserve: pd.DataFrame) -> None:
+    """Write reserve.parquet where there is a reserve; remove that of an earlier plan otherwise."""
+    if len(reserve):
+        write_table(out / "reserve.parquet", reserve, PLAN_SCHEMA)
+    else:
+        (out / "reserve.parquet").unlink(missing_ok=True)
 
 
 def nested(shortfalls: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
@@ -138,6 +178,19 @@ def nested(shortfalls: pd.DataFrame) -> dict[str, dict[str, dict[str, int]]]:
         numbers = {name: int(row[name]) for name in ("wanted", "available", "reached")}
         short.setdefault(row["split"], {})[row["name"]] = numbers
     return short
+
+
+def write_relations(out: Path, relations: Relations, mark: str = "") -> None:
+    """Write aliases.csv and implications.csv: what the labels are closed under.
+
+    Args:
+        out: data folder.
+        relations: of the site.
+        mark: stands before the ending of both names.
+    """
+    write_pairs(out / f"aliases{mark}.csv", relations.aliases.items())
+    implied = relations.implications.items()
+    write_pairs(out / f"implications{mark}.csv", ((a, b) for a, others in implied for b in others))
 
 
 def write_pairs(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
@@ -169,7 +222,23 @@ def read_plan(out: Path) -> PinnedPlan:
         raise DataError(
             f"{out / 'tags.csv'} has {len(vocabulary)} tags, the plan has {num_tags}. {REMEDY}"
         )
-    return PinnedPlan(table, vocabulary, info)
+    topup = read_topup(out)
+    if info.get("reserve") is None:
+        return PinnedPlan(table, vocabulary, info, topup=topup)
+    reserve = read_pinned(out / "reserve.parquet", info["reserve"])
+    return PinnedPlan(table, vocabulary, info, reserve, topup)
+
+
+def read_topup(out: Path) -> pd.DataFrame:
+    """The posts that replace others of the plan, as far as they were chosen: `TOPUP_SCHEMA`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = out / "topup.parquet"
+    if not path.exists():
+        return no_rows(TOPUP_SCHEMA)
+    return read_table(path, TOPUP_SCHEMA, TOPUP_REMEDY)
 
 
 def read_pinned(path: Path, sha256: str) -> pd.DataFrame:

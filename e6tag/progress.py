@@ -24,7 +24,9 @@ class Progress:
         self.start = self.last_line = time.monotonic()
         self.quiet = quiet
         self.bar = (
-            tqdm(total=total, initial=done, desc=label, unit=unit or "it", dynamic_ncols=True)
+            tqdm(
+                total=total or None, initial=done, desc=label, unit=unit or "it", dynamic_ncols=True
+            )
             if sys.stderr.isatty() and not quiet
             else None
         )
@@ -42,15 +44,16 @@ class Progress:
             self.print_line()
 
     def print_line(self) -> None:
-        """One line with what is done, the rate and the time left."""
+        """One line with what is done, the rate and the time left, where an end is known."""
         seconds = max(time.monotonic() - self.start, 1e-9)
         rate = (self.done - self.first) / seconds
         left = (self.total - self.done) / rate if rate > 0 else float("inf")
         left_text = f"{left:.0f} s left" if left != float("inf") else "no rate yet"
+        of_total = f"/{self.total}" if self.total else ""
         notes = f", {self.notes}" if self.notes else ""
         sys.stderr.write(
-            f"{self.label}: {self.done}/{self.total} {self.unit}, {rate:.3g}/s, "
-            f"{left_text}{notes}\n"
+            f"{self.label}: {self.done}{of_total} {self.unit}, {rate:.3g}/s"
+            f"{f', {left_text}' if self.total else ''}{notes}\n"
         )
         sys.stderr.flush()
 

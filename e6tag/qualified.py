@@ -3,6 +3,7 @@
 from collections.abc import Collection as Some
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,16 +70,7 @@ def qualify(
         DataError: no post qualifies.
     """
     posts = collection.posts
-    mask, rejected = eligible(
-        posts,
-        collection.relations,
-        ratings=ratings,
-        safe_ratings=site.safe_ratings,
-        extensions=site.extensions,
-        min_side=options.min_side,
-        max_aspect=options.max_aspect,
-        blacklist=site.blacklist if options.blacklist else (),
-    )
+    mask, rejected = eligible(posts, collection.relations, **limits(site, options, ratings))
     check_some(int(mask.sum()), len(posts), rejected)
     group = groups(posts, collection.pools)[mask]
     posts = posts.take(mask)
@@ -86,6 +78,18 @@ def qualify(
     found = Qualified(posts, group, split, rejected).take(split != NO_SPLIT, ARTISTS_APART)
     check_some(len(found.posts), len(collection.posts), found.rejected)
     return found
+
+
+def limits(site: Site, options: PlanOptions, ratings: Some[str]) -> dict[str, Any]:
+    """What `eligible` holds posts against."""
+    return {
+        "ratings": ratings,
+        "safe_ratings": site.safe_ratings,
+        "extensions": site.extensions,
+        "min_side": options.min_side,
+        "max_aspect": options.max_aspect,
+        "blacklist": site.blacklist if options.blacklist else (),
+    }
 
 
 def check_some(num_found: int, num_posts: int, rejected: Mapping[str, int]) -> None:

@@ -1,6 +1,6 @@
 """One ranking of labelled things: what can be read off it, exactly, ties included."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +24,52 @@ def ranking_curve(truth: NDArray[np.bool_], scores: NDArray[Any]) -> Curve:
 
     Only scores are sorted, not places: several times faster.
     """
-    negatives, positives = np.sort(scores[~truth]), np.sort(scores[truth])
-    thresholds = np.unique(positives)[::-1]
+    return curve_of(np.sort(scores), np.sort(scores[truth]))
+
+
+def curve_of(scores: NDArray[Any], positives: NDArray[Any]) -> Curve:
+    """The ranking by the scores of all (n,) and of the positives among them (p,), both ascending.
+
+    Each positive's place is found by bisection, so that no negative is ever looked at alone.
+    """
+    thresholds = distinct(positives)
+    return make_curve(thresholds, positives, places(scores, thresholds), len(scores))
+
+
+def distinct(ascending: NDArray[Any]) -> NDArray[Any]:
+    """The distinct of ascending numbers."""
+    return ascending[np.append(True, ascending[1:] != ascending[:-1])[: len(ascending)]]
+
+
+def places(ascending: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.int64]:
+    """How many numbers are at or above each threshold, and how many above it, (2, thresholds)."""
+    sides: tuple[Literal["left"], Literal["right"]] = ("left", "right")
+    below = [np.searchsorted(ascending, thresholds, side) for side in sides]
+    return len(ascending) - np.stack(below)
+
+
+def make_curve(
+    thresholds: NDArray[Any],
+    positives: NDArray[Any],
+    of_all: NDArray[np.int64],
+    num_scores: int,
+) -> Curve:
+    """A ranking from its counts.
+
+    Args:
+        thresholds: (t,) the distinct scores of positives, ascending.
+        positives: (p,) scores of positives, ascending.
+        of_all: (2, t) `places` of the thresholds among all scores.
+        num_scores: of all.
+    """
+    hits, hits_above = places(positives, thresholds)
+    at, above = of_all
     return Curve(
-        thresholds,
-        len(positives) - np.searchsorted(positives, thresholds, side="left"),
-        len(negatives) - np.searchsorted(negatives, thresholds, side="left"),
-        len(negatives) - np.searchsorted(negatives, thresholds, side="right"),
-        len(negatives),
+        thresholds[::-1],
+        hits[::-1],
+        (at - hits)[::-1],
+        (above - hits_above)[::-1],
+        num_scores - len(positives),
     )
 
 

@@ -1,43 +1,22 @@
 """report.html: how good a run is, in one file that opens offline on a phone or a desk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from e6tag import images, page, plots
+from e6tag import page, report_plots
 from e6tag.figures import FIGURES, GROUP_HEADERS, format_value, group_cells, headline_cells
-from e6tag.metrics import Calibration
+from e6tag.report_errors import bias_section, confusions_section
+from e6tag.report_pictures import Guess, Mistake, gallery_section, mistakes_section
+from e6tag.report_plots import Shown
 from e6tag.scoring import Judgement
 
-THUMBNAIL_PX = 192
-THUMBNAIL_QUALITY = 85
 NUM_EXTREMES = 12
 """tags in each of the tables of best and worst"""
-NUM_LISTED = 15
-"""tags of one kind that are named under a picture"""
 HEADLINE_HEADERS = ("figure", "model", "95% interval", "prior only", "times")
 GROUPS_CAPTION = "Means over the tags of each group; counted: those with enough pictures"
-MARKS = (("found", "✓ found"), ("wrong", "✗ not in its labels"), ("missed", "○ missed"))
-"""kind of tag -> mark and words: never colour alone"""
-
-
-@dataclass(frozen=True)
-class Guess:
-    """What the model said of one picture, against its labels; most probable tags first."""
-
-    post_id: int
-    picture: bytes
-    """a small JPEG"""
-    found: Sequence[tuple[str, float]]
-    """(true tag at or above its threshold, probability)"""
-    wrong: Sequence[tuple[str, float]]
-    """(tag at or above its threshold that the labels lack, probability)"""
-    missed: Sequence[tuple[str, float]]
-    """(true tag below its threshold, probability)"""
 
 
 @dataclass(frozen=True)
@@ -47,31 +26,14 @@ class Evaluation:
     summary: Mapping[str, Any]
     """the content of metrics.json"""
     judgement: Judgement
-    calibration: Calibration
-    guesses: Sequence[Guess]
-
-
-def compare(
-    names: Sequence[str],
-    labels: NDArray[Any],
-    probabilities: NDArray[Any],
-    thresholds: NDArray[Any],
-) -> dict[str, list[tuple[str, float]]]:
-    """A picture's tags as found, wrong and missed, each list with the most probable first.
-
-    Args:
-        names: K tag names.
-        labels: (K,) 0 or 1.
-        probabilities: (K,) what the model said.
-        thresholds: (K,) cut-offs; a tag is predicted at or above its own.
-    """
-    predicted, true = probabilities >= thresholds, labels.astype(bool)
-    masks = {"found": predicted & true, "wrong": predicted & ~true, "missed": ~predicted & true}
-    order = np.argsort(-probabilities, kind="stable")
-    return {
-        kind: [(names[column], float(probabilities[column])) for column in order if mask[column]]
-        for kind, mask in masks.items()
-    }
+    shown: Shown
+    """what the plots are drawn from"""
+    guesses: Sequence[Guess] = field(default=())
+    """pictures at random"""
+    alarms: Sequence[Mistake] = field(default=())
+    """the surest false alarms, surest first"""
+    misses: Sequence[Mistake] = field(default=())
+    """the surest misses, surest first"""
 
 
 def render(evaluation: Evaluation, config: Mapping[str, Any], credits: str) -> str:
@@ -82,13 +44,17 @@ def render(evaluation: Evaluation, config: Mapping[str, Any], credits: str) -> s
         config: what the model was trained with.
         credits: who made the pictures; may be empty.
     """
-    summary = evaluation.summary
+    summary, per_tag = evaluation.summary, evaluation.judgement.per_tag
+    scored = scored_tags(per_tag, summary["min_positives"])
     sections = [
         headline(summary),
-        plot_section(evaluation),
-        extremes_section(evaluation.judgement.per_tag, summary["min_positives"]),
+        *report_plots.sections(evaluation.shown, summary, scored),
+        bias_section(per_tag, summary["num_pictures"]),
+        extremes_section(scored),
         groups_section("By category", "category", summary["categories"]),
         groups_section("By training pictures of the tag", "training pictures", summary["bands"]),
+        confusions_section(summary.get("confusions") or []),
+        mistakes_section(evaluation.alarms, evaluation.misses, summary["split"]),
         gallery_section(evaluation.guesses, summary["split"]),
         about_section(summary, config),
         credits_section(credits),
@@ -138,49 +104,13 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
     return texts
 
 
-def plot_section(evaluation: Evaluation) -> str:
-    """Three plots, or how to get them."""
-    if not plots.available():
-        return (
-            "<h2>Plots</h2>\n<p>The plots need Matplotlib: "
-            "<code>pip install matplotlib</code>, then run eval.py again.</p>"
-        )
-    model, minimum = evaluation.summary["model"], evaluation.summary["min_positives"]
-    tags = scored_tags(evaluation.judgement.per_tag, minimum)
-    ap, auc = tags["ap"].to_numpy(float), tags["auc"].to_numpy(float)
-    scored = f"{len(tags):,} tags"
-    drawn = [
-        page.plot(
-            plots.ap_against_frequency(
-                tags["num_train"].to_numpy(np.int64), ap, tags["prior_ap"].to_numpy(float)
-            ),
-            f"Average precision of {scored} against their training pictures; mean "
-            f"{format_value(model['macro_ap'])}.",
-            "Each point is a tag. Crosses: what the tag's share alone reaches.",
-        ),
-        page.plot(
-            plots.auc_distribution(auc),
-            f"Histogram of the ROC AUC of {scored}; mean {format_value(model['macro_auc'])}.",
-            "How many tags have which ROC AUC.",
-        ),
-        page.plot(
-            plots.reliability(evaluation.calibration),
-            "Observed share against predicted probability; calibration error "
-            f"{format_value(model['ece'])}.",
-            "Below the dashed line the model is too sure, above it too timid.",
-        ),
-    ]
-    return '<h2>Plots</h2>\n<div class="plots">\n' + "\n".join(drawn) + "\n</div>"
-
-
 def scored_tags(per_tag: pd.DataFrame, min_positives: int) -> pd.DataFrame:
     """The tags that count in means over tags."""
     return per_tag[(per_tag["positives"] >= min_positives) & per_tag["auc"].notna()]
 
 
-def extremes_section(per_tag: pd.DataFrame, min_positives: int) -> str:
-    """The tags with the highest and lowest average precision."""
-    scored = scored_tags(per_tag, min_positives)
+def extremes_section(scored: pd.DataFrame) -> str:
+    """The tags with the highest and lowest average precision, of those that count."""
     scored = scored.sort_values("ap", ascending=False, kind="stable")
     if scored.empty:
         return ""
@@ -208,41 +138,6 @@ def groups_section(title: str, header: str, groups: Sequence[Mapping[str, Any]])
     """Means over groups of tags."""
     rows = [[page.name(name), *rest] for name, *rest in map(group_cells, groups)]
     return f"<h2>{title}</h2>\n" + page.table(GROUPS_CAPTION, [header, *GROUP_HEADERS], rows)
-
-
-def gallery_section(guesses: Sequence[Guess], split: str) -> str:
-    """Pictures with what was found, what was wrong and what was missed."""
-    if not guesses:
-        return ""
-    items = "\n".join(f"<li>{guess_card(guess, split)}</li>" for guess in guesses)
-    return (
-        f"<h2>Pictures of the {page.text(split)} split</h2>\n<p>Chosen at random. A tag is "
-        "predicted where its probability reaches its threshold. Labels of a crowd are "
-        "incomplete: what is not in them may still be true.</p>\n"
-        f'<ul class="gallery">\n{items}\n</ul>'
-    )
-
-
-def guess_card(guess: Guess, split: str) -> str:
-    """One picture and its tags."""
-    picture = page.image(guess.picture, "image/jpeg", f"{split} picture {guess.post_id}")
-    lines = []
-    for kind, words in MARKS:
-        tags: Sequence[tuple[str, float]] = getattr(guess, kind)
-        if tags:
-            named = ", ".join(f"{page.name(tag)} {share:.0%}" for tag, share in tags[:NUM_LISTED])
-            more = f" and {len(tags) - NUM_LISTED} more" if len(tags) > NUM_LISTED else ""
-            lines.append(f'<p><strong class="{kind}">{words}:</strong> {named}{more}</p>')
-    return f"{picture}\n<p><small>post {guess.post_id}</small></p>\n" + "\n".join(lines)
-
-
-def thumbnail(picture: bytes) -> bytes:
-    """A stored picture, made small.
-
-    Raises:
-        BadPicture: it cannot be decoded.
-    """
-    return images.store(images.decode(picture), THUMBNAIL_PX, THUMBNAIL_QUALITY)[0]
 
 
 def about_section(summary: Mapping[str, Any], config: Mapping[str, Any]) -> str:

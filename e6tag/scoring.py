@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from e6tag import metrics
+from e6tag import confusion, metrics
 from e6tag.calibration import Platt
 from e6tag.figures import FIGURES
+from e6tag.tag_rankings import Labels
 
 BAND_EDGES = (0, 1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 """lower ends of the frequency bands, in training pictures"""
@@ -23,6 +24,9 @@ BAND_EDGES = (0, 1, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 
 NUM_BINS = 10
 """of the reliability plot"""
+RATIOS = ("precision", "recall", "f1")
+AT_THRESHOLDS = (*(f"{kind}_{name}" for kind in ("micro", "macro") for name in RATIOS), "accuracy")
+"""figures of yes/no decisions"""
 GROUP_COLUMNS = ("ap", "prior_ap", "auc", "f1")
 """columns of per_tag.csv that have means over groups of tags"""
 
@@ -51,6 +55,10 @@ class Scored:
         edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
         return metrics.calibration(self.labels, self.probabilities, edges)
 
+    def calibration_by_mass(self) -> metrics.Calibration:
+        """The same in bins of equal numbers of decisions."""
+        return metrics.calibration(self.labels, self.probabilities)
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -61,6 +69,10 @@ class Judgement:
     per_tag: pd.DataFrame
     """the content of per_tag.csv, one row a tag"""
     thresholds: NDArray[np.float64]
+    """(K,)"""
+    shares: NDArray[np.float64]
+    """(K,), what the prior-only predictor says of every picture"""
+    prior_thresholds: NDArray[np.float64]
     """(K,)"""
 
 
@@ -91,7 +103,7 @@ def judge(
         min_positives: rarer tags stay out of means over tags.
     """
     shares = tags["num_train"].to_numpy(float) / num_train
-    model, of_tags, f1 = measure(held.labels, held.probabilities, thresholds, min_positives)
+    model, of_tags, decisions = measure(held.labels, held.probabilities, thresholds, min_positives)
     prior_scores = metrics.prior_scores(shares, len(held.labels))
     cuts = thresholds if val is None else prior_thresholds(val.labels, shares)
     prior, prior_of_tags, _ = measure(held.labels, prior_scores, cuts, min_positives)
@@ -101,14 +113,29 @@ def judge(
         auc=of_tags.roc_auc,
         prior_ap=prior_of_tags.average_precision,
         threshold=thresholds,
-        f1=f1,
+        **{name: decisions[name] for name in ("f1", "precision", "recall")},
+        **reliability(held.labels, held.probabilities),
     )
-    return Judgement(model, prior, per_tag, thresholds)
+    return Judgement(model, prior, per_tag, thresholds, shares, cuts)
+
+
+def reliability(labels: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, Any]:
+    """Brier score and bias of each tag, (K,); nan of scores that are no probabilities."""
+    found = metrics.reliability_per_tag(labels, probabilities)
+    nothing = np.full(len(found.brier), math.nan)
+    if not in_unit_range(probabilities):
+        return {"brier": nothing, "bias": nothing}
+    return {"brier": found.brier, "bias": found.bias}
+
+
+def in_unit_range(scores: NDArray[Any]) -> bool:
+    """Whether all are from 0 to 1, as probabilities are."""
+    return not scores.size or bool(0 <= np.min(scores) <= np.max(scores) <= 1)
 
 
 def measure(
     y_true: NDArray[Any], y_score: NDArray[Any], thresholds: NDArray[Any], min_positives: int
-) -> tuple[dict[str, float], metrics.PerTag, NDArray[np.float64]]:
+) -> tuple[dict[str, float], metrics.PerTag, dict[str, NDArray[np.float64]]]:
     """Every figure of one predictor on one split.
 
     Args:
@@ -118,45 +145,40 @@ def measure(
         min_positives: rarer tags stay out of means over tags.
 
     Returns:
-        The keys of `metrics.evaluate` with micro_f1, macro_f1 and accuracy; the figures of
-        each tag; the F1 of each tag (K,).
+        The keys of `metrics.evaluate` with `AT_THRESHOLDS`; the figures of each tag; precision,
+        recall and f1 of each tag (K,), as `confusion.ratios` defines them.
     """
-    tags = metrics.per_tag(y_true, y_score)
-    at_cuts, f1 = at_thresholds(y_true != 0, y_score, thresholds, tags, min_positives)
-    figures = metrics.evaluate(y_true, y_score, min_positives, tags) | at_cuts
-    if len(y_score) and not 0 <= np.min(y_score) <= np.max(y_score) <= 1:
+    truth, scores = metrics.check(y_true, y_score)
+    tags = metrics.per_tag(truth, scores)
+    at_cuts, decisions = at_thresholds(truth, scores, thresholds, tags, min_positives)
+    figures = metrics.evaluate(truth, scores, min_positives, tags) | at_cuts
+    if not in_unit_range(scores):
         figures |= {"brier": math.nan, "ece": math.nan}
-    return figures, tags, f1
+    return figures, tags, decisions
 
 
 def at_thresholds(
-    truth: NDArray[np.bool_],
+    truth: Labels,
     y_score: NDArray[Any],
     thresholds: NDArray[Any],
     tags: metrics.PerTag,
     min_positives: int,
-) -> tuple[dict[str, float], NDArray[np.float64]]:
-    """Figures of yes/no decisions, and the F1 of each tag (K,); nan without thresholds."""
+) -> tuple[dict[str, float], dict[str, NDArray[np.float64]]]:
+    """Figures of yes/no decisions, overall and of each tag; nan without thresholds."""
     if np.isnan(thresholds).all():
-        names = ("micro_f1", "macro_f1", "accuracy")
-        return dict.fromkeys(names, math.nan), np.full(len(thresholds), math.nan)
-    predicted = y_score >= thresholds
-    hits = np.count_nonzero(truth & predicted, axis=0)
-    guessed = np.count_nonzero(predicted, axis=0)
-    f1 = f1_score(hits, guessed, tags.positives)
+        of_tags = {name: np.full(len(thresholds), math.nan) for name in RATIOS}
+        return dict.fromkeys(AT_THRESHOLDS, math.nan), of_tags
+    counts = confusion.decide(truth, y_score, thresholds)
+    of_tags = confusion.ratios(*counts)
+    micro = confusion.ratios(*(values.sum() for values in counts))
     scored = (tags.positives >= min_positives) & np.isfinite(tags.roc_auc)
+    wrong = counts.guessed.sum() + counts.positives.sum() - 2 * counts.hits.sum()
     figures = {
-        "micro_f1": float(f1_score(hits.sum(), guessed.sum(), tags.positives.sum())),
-        "macro_f1": metrics.mean(f1[scored]),
-        "accuracy": float(np.mean(truth == predicted)),
+        **{f"micro_{name}": float(value) for name, value in micro.items()},
+        **{f"macro_{name}": metrics.mean(values[scored]) for name, values in of_tags.items()},
+        "accuracy": 1.0 - float(wrong / y_score.size),
     }
-    return figures, f1
-
-
-def f1_score(hits: Any, guessed: Any, positives: Any) -> NDArray[np.float64]:
-    """F1 from counts of right guesses, guesses and positives; nan where there are neither."""
-    total = np.asarray(guessed + positives, float)
-    return np.divide(2.0 * hits, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return figures, of_tags
 
 
 def ratios(model: Mapping[str, float], prior: Mapping[str, float]) -> dict[str, float]:

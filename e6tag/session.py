@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from e6tag.config import TrainConfig
 from e6tag.errors import DataError
 from e6tag.export import export_onnx
 from e6tag.learner import Learner
+from e6tag.schedules import picture_size
 from e6tag.shards import Dataset
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,35 @@ class Session:
         """Steps of the whole run."""
         return self.config.epochs * self.train.steps_per_epoch
 
+    def out_of_patience(self) -> bool:
+        """Whether the last `patience` epochs of full-sized pictures brought nothing better."""
+        full = [entry for entry in self.state.history if self.is_full_size(entry)]
+        scores = [float(entry["macro_ap"]) for entry in full]
+        return 0 < self.config.patience <= epochs_without_gain(scores)
+
+    def is_full_size(self, entry: dict[str, Any]) -> bool:
+        """Whether an entry of the history was measured as the exported model will be used."""
+        full = self.config.image_size
+        return bool(entry.get("image_size", full) == full)
+
+    def size_of(self, epoch: int) -> int:
+        """Side of the pictures of an epoch, in pixels."""
+        config = self.config
+        return picture_size(epoch, config.epochs, config.image_size, config.progressive)
+
+    def size_lasts_until(self) -> int:
+        """The step before which the pictures keep the size they have at the present one."""
+        epoch = self.state.step // self.train.steps_per_epoch
+        size = self.size_of(epoch)
+        while epoch < self.config.epochs and self.size_of(epoch) == size:
+            epoch += 1
+        return epoch * self.train.steps_per_epoch
+
+
+def epochs_without_gain(scores: Sequence[float]) -> int:
+    """Epochs after the first one with the best score; 0 without any."""
+    return len(scores) - 1 - scores.index(max(scores)) if scores else 0
+
 
 def training_shares(batches: Batches) -> NDArray[np.float64]:
     """Share of the training pictures that have each tag, with half a picture added."""
@@ -73,7 +104,7 @@ def validate(session: Session, loss: float) -> None:
     with learner.averaged():
         truth, scores = predict_split(learner, session.val, session.config.workers)
         entry = summarise(session, truth, scores) | {"loss": loss}
-        if entry["macro_ap"] >= state.best.get("macro_ap", -1.0):
+        if session.is_full_size(entry) and entry["macro_ap"] >= state.best.get("macro_ap", -1.0):
             checkpoints.save_weights(learner.network, session.folder / "best.weights.h5")
             state.best = entry
     state.history.append(entry)
@@ -96,6 +127,7 @@ def summarise(session: Session, truth: Any, scores: Any) -> dict[str, Any]:
         "epoch": step // session.train.steps_per_epoch,
         "step": step,
         "seconds": round(session.state.seconds, 1),
+        "image_size": session.val.image_size,
         "macro_ap": ours["macro_ap"],
         "macro_auc": ours["macro_auc"],
         "micro_ap": ours["micro_ap"],

@@ -6,8 +6,8 @@ from PIL import Image
 
 SHRINK_GAP = 1.5
 """Pictures are shrunk by whole factors first (JPEGs by 2, 4 or 8 while decoding, others by box
-averages) as long as this many times the wanted size is left, then bicubically: quicker than
-bicubic alone, and on photographs nearer to it than another kernel is (tests/test_images.py)."""
+averages) as long as this many times the wanted size is left, then bicubically.  Twice as fast as
+bicubic alone; on photographs it differs from that less than Lanczos does (docs/benchmarks.md)."""
 
 
 def fitted_size(width: int, height: int, longest_side: int) -> tuple[int, int]:

@@ -54,13 +54,15 @@ NOT_ARTISTS = frozenset(
 def groups(posts: Posts, pools: Sequence[NDArray[np.int64]] = ()) -> NDArray[np.int64]:
     """The group of each post: the smallest post id that is linked with it.
 
-    Linked are parent and child, posts of one pool, and posts of equal MD5.  Ids that only appear
+    Linked are parent and child, posts of one pool, and posts of equal bytes.  Ids that only appear
     as a parent or in a pool count too, so a group keeps its id when its first post turns up.
     """
     ids = posts.post_id
     has_parent = posts.parent_id > 0
-    order = np.argsort(posts.md5, kind="stable")
-    same = posts.md5[order][1:] == posts.md5[order][:-1]
+    key = posts.content_key
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    same = (key[1:] == key[:-1]) & (key[1:] != b"")
     links = [
         (ids[has_parent], posts.parent_id[has_parent]),
         (ids[order[1:][same]], ids[order[:-1][same]]),

@@ -5,6 +5,7 @@ groups of posts: what is dealt out is a group, and it counts as many times as it
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class GroupSums:
         of_groups = Labels.of(offsets, columns.astype(np.int32), labels.num_tags)
         return cls(of_groups, counts, np.bincount(place, minlength=num_groups))
 
-    def take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    def take(self, rows: NDArray[Any]) -> tuple[NDArray[np.int64], ...]:
         """Labels of these groups as entries: position in `rows`, column, count."""
         offsets, columns = take_csr(self.labels.offsets, self.labels.columns, rows)
         _, counts = take_csr(self.labels.offsets, self.counts, rows)

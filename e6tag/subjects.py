@@ -40,6 +40,13 @@ class Subject:
     """the run that cut-offs and calibration belong to"""
     notes: Sequence[str] = field(default=())
     """what a reader of the figures must know"""
+    are_probabilities: bool = True
+    """whether cut-offs and calibration can be fitted"""
+
+    @property
+    def val(self) -> Scored | None:
+        """What they are fitted on; None where there is nothing to fit on."""
+        return self.splits.get("val") if self.are_probabilities else None
 
 
 def of_run(config: EvalConfig, failures: Failures) -> Subject:

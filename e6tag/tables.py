@@ -32,6 +32,9 @@ PLAN_SCHEMA = pa.schema(
 )
 """plan.parquet: one row per planned post, in plan order."""
 
+TOPUP_SCHEMA = pa.schema([*PLAN_SCHEMA, ("shard", pa.string())])
+"""topup.parquet: posts of the reserve that are fetched too, and the shards they go to."""
+
 MANIFEST_SCHEMA = pa.schema(
     [
         *PLAN_SCHEMA,
@@ -49,12 +52,27 @@ MANIFEST_SCHEMA = pa.schema(
 """manifest.parquet: the plan's columns, and what became of each post."""
 
 
+def no_rows(schema: pa.Schema) -> pd.DataFrame:
+    """A table of no rows."""
+    frame: pd.DataFrame = schema.empty_table().to_pandas()
+    return frame
+
+
 def write_table(path: Path, table: pd.DataFrame, schema: pa.Schema) -> None:
     """Write Parquet with exactly these columns, finished or absent."""
     rows = pa.Table.from_pandas(table[schema.names], schema=schema, preserve_index=False)
     with finished(path) as part:
         # Pandas' own note on types would carry its version into the bytes.
         pq.write_table(rows.replace_schema_metadata(None), part, compression="zstd")
+
+
+def is_written(path: Path, table: pd.DataFrame, schema: pa.Schema) -> bool:
+    """Whether a file is there that has just these rows."""
+    rows = pa.Table.from_pandas(table[schema.names], schema=schema, preserve_index=False)
+    try:
+        return bool(pq.read_table(path).equals(rows.replace_schema_metadata(None)))
+    except (OSError, pa.ArrowException):
+        return False
 
 
 def read_table(path: Path, schema: pa.Schema, remedy: str = REMEDY) -> pd.DataFrame:
@@ -77,3 +95,13 @@ def read_table(path: Path, schema: pa.Schema, remedy: str = REMEDY) -> pd.DataFr
         raise DataError(f"{path} is damaged ({reason}). {remedy}") from None
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+def count_topup(data_dir: Path) -> int:
+    """Posts that were taken from the reserve; a manifest of before knows none of the last ones.
+
+    Raises:
+        DataError: topup.parquet is damaged.
+    """
+    path = data_dir / "topup.parquet"
+    return len(read_table(path, TOPUP_SCHEMA)) if path.exists() else 0

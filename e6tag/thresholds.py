@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e6tag.ranking import Curve, best_threshold, ranking_curve
+from e6tag.tag_rankings import map_tags, micro_curve
 
 Rule = Literal["f1", "balanced"]
 Floats = NDArray[np.float64]
@@ -70,11 +71,11 @@ def fit(
     if target_precision is not None:
         name = f"precision>={target_precision:g}"
         promise = functools.partial(promised_threshold, target=target_precision)
-        thresholds = by_group(truth, y_score, groups, promise)
+        exact, rounding = by_group(truth, y_score, groups, promise), round_up
     else:
         name = rule
-        thresholds = shrunk(truth, y_score, groups, RULES[rule])
-    thresholds = np.array([round_up(value) for value in thresholds.tolist()])
+        exact, rounding = shrunk(truth, y_score, groups, RULES[rule]), round_down
+    thresholds = np.array([rounding(value) for value in exact.tolist()])
     return Fitted(thresholds, name, describe(truth, y_score, thresholds, name))
 
 
@@ -103,8 +104,11 @@ def shrunk(
     (n own + SHRINKAGE common) / (n + SHRINKAGE), n the group's positives; the best cut-off of a
     rare tag is mostly luck.  A group without positives gets the common one.
     """
-    common = choose(ranking_curve(truth.ravel(), scores.ravel()))
-    own = by_group(truth, scores, groups, lambda t, s: choose(ranking_curve(t, s)))
+    common = choose(micro_curve(truth, scores))
+    if len(np.unique(groups)) == len(groups):
+        own = np.array(list(map_tags(choose, truth, scores)))
+    else:
+        own = by_group(truth, scores, groups, lambda t, s: choose(ranking_curve(t, s)))
     of_tag = truth.sum(axis=0)
     positives = np.bincount(groups, of_tag)[groups]
     trust = positives / (positives + SHRINKAGE)
@@ -206,6 +210,11 @@ def round_up(value: float) -> float:
         return rounded
     step = 10.0 ** (math.floor(math.log10(abs(value))) - DECIMALS + 1) if value else 0.0
     return float(f"{rounded + step:.{DECIMALS}g}")
+
+
+def round_down(value: float) -> float:
+    """The same, and never higher: the scores that the cut-off was found at stay above it."""
+    return -round_up(-value)
 
 
 def describe(

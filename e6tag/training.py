@@ -4,11 +4,13 @@ Order and augmentation are functions of (seed, epoch, step), and a checkpoint ho
 that a step depends on; so a run that was stopped goes on as if it had not been.
 """
 
+import contextlib
 import logging
 import os
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -16,29 +18,37 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from e6tag import checkpoints, files, models, runs, shards
-from e6tag.batches import Augmentation, Batches
+from e6tag import checkpoints, cost, files, models, optimizers, rate_range, runs, shards
 from e6tag.config import TrainConfig
 from e6tag.devices import choose_device
-from e6tag.errors import DataError, RunError
-from e6tag.learner import Learner, make_optimizer, make_schedule
-from e6tag.losses import Objective
+from e6tag.errors import RunError
+from e6tag.preparation import (
+    build_learner,
+    change_size,
+    check_likelihood,
+    open_batches,
+    prepare,
+    shaping,
+)
 from e6tag.progress import Progress
-from e6tag.session import Session, training_shares, validate, write_run
+from e6tag.schedules import exponential
+from e6tag.session import Session, validate, write_run
 from e6tag.shards import Dataset
 
 log = logging.getLogger(__name__)
 
-NOT_SHAPING = {
-    "config", "quiet", "run", "data", "device", "workers", "checkpoint_seconds", "dry_run", "json",
-}  # fmt: skip
-"""Options that do not change what is learnt: they may differ when a run is resumed."""
+MOST_TRIAL_STEPS, TRIAL_SECONDS = 12, 3.0
+"""when a dry run has seen enough of how long steps take"""
 
 
 def train(config: TrainConfig) -> int:
     """Train a tagger; rerun the same command to resume."""
+    check_likelihood(config)
     dataset = shards.open_dataset(shards.default_data(config.data))
     with files.locked(config.run):
+        if config.find_rate:
+            log.info("device: %s", choose_device(config.device, config.mixed_precision))
+            return find_rate(config, dataset)
         if finished_before(config, dataset):
             log.info("%s is trained already. Evaluate it: python eval.py --run %s",
                      config.run, config.run)  # fmt: skip
@@ -46,18 +56,16 @@ def train(config: TrainConfig) -> int:
         log.info("device: %s", choose_device(config.device, config.mixed_precision))
         session = prepare(config, dataset)
         describe(session)
+        if config.memory_gb:
+            memory = cost.step_memory(session.learner)
+            cost.check_fit(memory, config.batch_size, config.accumulate, config.memory_gb)
         if config.dry_run:
+            log.info(estimated_time(session))
             return 0
         fit(session)
         write_run(session)
     report(session)
     return 1 if session.train.failures or session.val.failures else 0
-
-
-def shaping(config: TrainConfig) -> dict[str, Any]:
-    """The options that shape the result, as JSON values."""
-    values = {name: v for name, v in asdict(config).items() if name not in NOT_SHAPING}
-    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def finished_before(config: TrainConfig, dataset: Dataset) -> bool:
@@ -75,108 +83,176 @@ def finished_before(config: TrainConfig, dataset: Dataset) -> bool:
     return True
 
 
-def prepare(config: TrainConfig, dataset: Dataset) -> Session:
-    """Batches, model and state; weights of the last checkpoint where there is one."""
-    import keras
-
-    keras.utils.set_random_seed(config.seed)
-    augmentation = Augmentation(config.flip, config.crop)
-    train_batches = Batches(
-        dataset, "train", config.image_size, config.batch_size,
-        augmentation=augmentation, seed=config.seed,
-    )  # fmt: skip
-    val_batches = Batches(dataset, "val", config.image_size, config.batch_size)
-    check_splits(dataset, train_batches, val_batches)
-    learner = build_learner(config, train_batches)
-    state = checkpoints.load_state(
-        config.run / "checkpoints", shaping(config), dataset.info["fingerprint"]
-    )
-    session = Session(config, dataset, train_batches, val_batches, learner, state)
-    if state.weights:
-        checkpoints.load_weights(learner, session.folder / state.weights)
-        log.info("resuming at step %d of %d", state.step, session.total_steps)
-    return session
-
-
-def check_splits(dataset: Dataset, train_batches: Batches, val_batches: Batches) -> None:
-    """Refuse an empty split or vocabulary; say which tags nothing can be learnt of."""
-    for name, batches in [("train", train_batches), ("val", val_batches)]:
-        if not len(batches):
-            raise DataError(
-                f"{dataset.path} has no pictures in split {name}. Download more posts, "
-                "or run download.py with a larger --positives and --val-positives."
-            )
-    if not len(dataset.vocabulary):
-        raise DataError(f"{dataset.path / 'tags.csv'} has no tags. Run download.py again.")
-    barren = np.flatnonzero(train_batches.labels.sum(axis=0) == 0)
-    if len(barren):
-        names = [dataset.vocabulary.names[column] for column in barren[:5]]
-        log.warning("%d tags have no training pictures (%s ...)", len(barren), ", ".join(names))
-
-
-def build_learner(config: TrainConfig, batches: Batches) -> Learner:
-    """Network, objective and optimiser with their initial values."""
-    shares = training_shares(batches)
-    network = models.build_tagger(config, shares)
-    num_tags = len(shares)
-    objective = Objective(config.loss, num_tags, config.focal_alpha, config.focal_gamma)
-    learner = Learner(network, objective)
-    backbone = models.BACKBONES[config.backbone]
-    slow = models.backbone_paths(network) if backbone.pretrained else []
-    total_steps = config.epochs * batches.steps_per_epoch
-    schedule = make_schedule(config.schedule, config.learning_rate, total_steps, config.warmup)
-    optimizer = make_optimizer(
-        config.optimizer, schedule, weight_decay=config.weight_decay, clip_norm=config.clip_norm,
-        ema=config.ema, slow=(slow, config.backbone_rate),
-    )  # fmt: skip
-    learner.compile(optimizer=optimizer, jit_compile="auto")
-    learner.prepare(config.image_size)
-    return learner
-
-
 def describe(session: Session) -> None:
     """Say what is about to be trained."""
     config, network = session.config, session.learner.network
     trainable = sum(int(np.prod(w.shape)) for w in session.learner.trainable_variables)
+    origin = "ImageNet weights" if models.is_pretrained(config) else "from scratch"
     log.info(
-        "model: %s (%s), %d tags, %s parameters, %s of them trained; loss %s, optimiser %s",
-        config.backbone, models.BACKBONES[config.backbone].origin,
+        "model: %s (%s), %d tags, %s parameters, %s of them trained; loss %s%s, optimiser %s",
+        config.backbone, origin,
         len(session.dataset.vocabulary), f"{network.count_params():,}", f"{trainable:,}",
-        config.loss, config.optimizer,
+        config.loss, " (joint)" if config.likelihood == "joint" else "", config.optimizer,
     )  # fmt: skip
     log.info(
         "data: %s, %d training and %d validation pictures at %d px; %d epochs of %d steps",
         session.dataset.path, len(session.train), len(session.val), config.image_size,
         config.epochs, session.train.steps_per_epoch,
     )  # fmt: skip
+    log.info(cost.describe_cost(session.learner, config.batch_size))
+
+
+def estimated_time(session: Session) -> str:
+    """Take some steps to see how long they are; what they change is not kept."""
+    taken: list[float] = []
+    steps = min(session.total_steps, MOST_TRIAL_STEPS)
+    with contextlib.closing(session.train.training(0, steps, session.config.workers)) as stream:
+        for pictures, labels in stream:
+            began = time.monotonic()
+            session.learner.step(pictures, labels)
+            taken.append(time.monotonic() - began)
+            if sum(taken[1:]) > TRIAL_SECONDS:
+                break
+    # The first one is compiled.
+    seconds = float(np.median(taken[1:] or taken))
+    # A step takes as long as its pictures have pixels.
+    sizes = np.array([session.size_of(epoch) for epoch in range(session.config.epochs)])
+    share = float(np.mean((sizes / session.config.image_size) ** 2))
+    hours = seconds * share * session.total_steps / 3600
+    return (
+        f"time: about {hours:.2g} hours on this machine ({seconds:.2g} s a step, validation not "
+        "counted)"
+    )
+
+
+@dataclass
+class Clock:
+    """When training began and when it was last saved; seconds of `time.monotonic`."""
+
+    earlier: float
+    """seconds of training before this start of the program"""
+    began: float = field(default_factory=time.monotonic)
+    saved: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        """Seconds of training in all."""
+        return self.earlier + time.monotonic() - self.began
 
 
 def fit(session: Session) -> None:
     """Take the steps that are left, validating after each epoch."""
     config, state = session.config, session.state
-    per_epoch, last_saved, started = session.train.steps_per_epoch, time.monotonic(), state.seconds
-    begin = time.monotonic()
-    stream = session.train.training(state.step, session.total_steps, config.workers)
+    clock = Clock(state.seconds)
     bar = Progress("train", session.total_steps, unit="steps", done=state.step, quiet=config.quiet)
     with bar:
+        while state.step < session.total_steps and not session.out_of_patience():
+            change_size(session)
+            fit_size(session, session.size_lasts_until(), clock, bar)
+    if state.step < session.total_steps:
+        log.info("stopped after %d epochs: the last %d were not better than the best",
+                 len(state.history), config.patience)  # fmt: skip
+
+
+def fit_size(session: Session, last_step: int, clock: Clock, bar: Progress) -> None:
+    """Take the steps up to `last_step`, or until patience ends."""
+    state, per_epoch = session.state, session.train.steps_per_epoch
+    stream = session.train.training(state.step, last_step, session.config.workers)
+    with contextlib.closing(stream):
         for pictures, labels in stream:
             loss = session.learner.step(pictures, labels)
-            if not np.isfinite(loss):
-                raise RunError(
-                    f"the loss is {loss} at step {state.step}. Lower --learning-rate "
-                    f"(now {config.learning_rate:g}); the last good checkpoint is kept."
-                )
+            check_finite(session, loss)
             state.step += 1
-            state.seconds = started + time.monotonic() - begin
+            state.seconds = clock.seconds()
             bar.update(1, f"loss {loss:.4g}")
-            if state.step % per_epoch == 0:
-                validate(session, loss)
-            if (
-                state.step % per_epoch == 0
-                or time.monotonic() - last_saved > config.checkpoint_seconds
-            ):
-                checkpoints.save_state(session.folder, session.learner, state)
-                last_saved = time.monotonic()
+            is_end = state.step % per_epoch == 0
+            if is_end or time.monotonic() - clock.saved > session.config.checkpoint_seconds:
+                save(session, loss if is_end else None)
+                clock.saved = time.monotonic()
+            if is_end and session.out_of_patience():
+                return
+
+
+def save(session: Session, loss: float | None) -> None:
+    """Write a checkpoint, validating before where an epoch ended with a loss."""
+    check_weights(session)
+    if loss is not None:
+        validate(session, loss)
+    checkpoints.save_state(session.folder, session.learner, session.state)
+
+
+def check_finite(session: Session, loss: float) -> None:
+    """Stop where the loss is no number, before anything of it is kept.
+
+    Raises:
+        RunError: naming the step and what to do.
+    """
+    if not np.isfinite(loss):
+        raise RunError(f"the loss is {loss} at step {session.state.step}. {remedy(session)}")
+
+
+def check_weights(session: Session) -> None:
+    """Stop where a weight is no number: a checkpoint of it would replace the last good one.
+
+    Raises:
+        RunError: naming the step and what to do.
+    """
+    for variable in session.learner.trainable_variables:
+        if not np.isfinite(np.asarray(variable)).all():
+            raise RunError(
+                f"{variable.path} is not finite after step {session.state.step}. {remedy(session)}"
+            )
+
+
+def remedy(session: Session) -> str:
+    """What to do about a training that diverged."""
+    config, state = session.config, session.state
+    kept = f"The checkpoint of step {state.step_saved()} is kept. " if state.weights else ""
+    return (
+        f"{kept}Lower --learning-rate (now {config.learning_rate:g}; --find-rate proposes one) or "
+        f"--clip-norm (now {config.clip_norm:g}), and name another --run."
+    )
+
+
+def find_rate(config: TrainConfig, dataset: Dataset) -> int:
+    """Train some steps at rising rates, and say which rate the curve proposes."""
+    updates, count = rate_range.NUM_UPDATES, config.accumulate
+    schedule = optimizers.range_schedule(updates, rate_range.LOWEST, rate_range.HIGHEST)
+    batches, _ = open_batches(config, dataset)
+    learner = build_learner(config, batches, schedule)
+    stream = batches.training(0, updates * count, config.workers)
+    with contextlib.closing(stream), Progress(
+        "range test", updates, unit="updates", quiet=config.quiet
+    ) as bar:  # fmt: skip
+
+        def losses() -> Iterator[float]:
+            for _ in range(updates):
+                yield float(np.mean([learner.step(*next(stream)) for _ in range(count)]))
+                bar.update()
+
+        found = rate_range.until_divergence(losses())
+    report_rate(config, found)
+    return 0
+
+
+def report_rate(config: TrainConfig, losses: Any) -> None:
+    """Write the curve and its plot; the proposed rate on stdout, how it was read on stderr.
+
+    Raises:
+        RunError: the curve proposes none; the files are there all the same.
+    """
+    steps = np.arange(len(losses), dtype=np.float64)
+    rates = exponential(steps, rate_range.NUM_UPDATES, rate_range.LOWEST, rate_range.HIGHEST)
+    rate_range.write_curve(config.run, rates, losses)
+    try:
+        proposal = rate_range.propose(rates, losses)
+    except RunError:
+        rate_range.write_plot(config.run, rates, losses, None)
+        raise
+    rate_range.write_plot(config.run, rates, losses, proposal)
+    log.info("the loss falls fastest at %.2g and is lowest at %.2g of %d updates; %s shows it",
+             proposal.steepest, proposal.lowest, len(losses), config.run / "lr_range.png",
+             )  # fmt: skip
+    sys.stdout.write(f"--learning-rate {proposal.rate:.2g}\n")
 
 
 def report(session: Session) -> None:

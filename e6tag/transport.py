@@ -4,16 +4,18 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from e6tag.connections import Left, WatchedAdapter
+from e6tag.credentials import NOBODY, Credentials, origin
 from e6tag.errors import FetchError
 
 CHUNK_BYTES = 1 << 16
@@ -56,9 +58,18 @@ class Limits:
 class Transport:
     """Sends requests, keeps connections open, follows redirects that are safe to follow."""
 
-    def __init__(self, base_url: str, user_agent: str, limits: Limits, connections: int):
+    def __init__(
+        self,
+        base_url: str,
+        user_agent: str,
+        limits: Limits,
+        connections: int,
+        credentials: Credentials | None = None,
+    ):
         self.limits = limits
+        self.credentials = credentials or NOBODY
         self.base_host = urlsplit(base_url).hostname or ""
+        self.origin = origin(base_url)
         self.session = requests.Session()
         self.session.headers.update({"User-Agent": user_agent, "Accept-Encoding": "identity"})
         # A proxy is for the outside; asking the environment each time is slow besides.
@@ -77,17 +88,34 @@ class Transport:
             FileFailure: the address, or one it redirects to, must not be asked.
             Transient: no answer.
         """
-        for _ in range(MAX_REDIRECTS + 1):
+        for hop in range(MAX_REDIRECTS + 1):
             self.check_target(url)
-            response = self.send_afresh(url, headers, before)
+            shown = self.credentials if not hop and self.credentials.fits(url) else NOBODY
+            with hiding(shown):
+                response = self.send_afresh(
+                    shown.added_to(url), {**headers, **shown.headers}, before
+                )
+            # What is said of an answer from here on must not tell what was shown for it.
+            response.url = url
             if not response.is_redirect:
                 return response
             with response:
-                following = urljoin(url, response.headers["location"])
+                following = self.target_of(url, response.headers["location"])
             if url.startswith("https:") and following.startswith("http:"):
                 raise FileFailure("redirect", f"{url} redirects from https to {following}.")
             url = following
         raise FileFailure("redirect", f"{url}: more than {MAX_REDIRECTS} redirects.")
+
+    def target_of(self, url: str, location: str) -> str:
+        """Where a redirect leads, without what was shown to the site.
+
+        Raises:
+            FileFailure: it names no address.
+        """
+        try:
+            return self.credentials.taken_from(urljoin(url, location))
+        except ValueError as problem:
+            raise FileFailure("bad_address", f"{url} redirects to no address: {problem}.") from None
 
     def send_afresh(
         self, url: str, headers: Mapping[str, str], before: Callable[[], None]
@@ -107,7 +135,7 @@ class Transport:
         """One GET, its body not read yet."""
         seconds = (self.limits.connect_seconds, self.limits.read_seconds)
         try:
-            request = bare_request(url, {**self.session.headers, **headers})
+            request = bare_request(url, self.headers_for(url, headers))
             adapter = self.session.get_adapter(url)
             return adapter.send(request, stream=True, timeout=seconds, **self.way_to(url))
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as problem:
@@ -118,11 +146,18 @@ class Transport:
                 raise cause from None
             raise Transient(f"{urlsplit(url).netloc}: {short(cause)}") from None
 
+    def headers_for(self, url: str, headers: Mapping[str, str]) -> CaseInsensitiveDict[Any]:
+        """What a request says; who we are, as far as that is secret, only to the site itself."""
+        everything = CaseInsensitiveDict[Any]({**self.session.headers, **headers})
+        if origin(url) != self.origin:
+            everything.pop("Authorization", None)
+        return everything
+
     def way_to(self, url: str) -> Mapping[str, Any]:
         """Proxy and certificates for a host, by the environment."""
         host = urlsplit(url).netloc
         if host not in self.ways:
-            found = self.session.merge_environment_settings(url, {}, True, None, None)
+            found = self.session.merge_environment_settings(url, {}, None, None, None)
             self.ways[host] = {name: found[name] for name in ("proxies", "verify", "cert")}
         return self.ways[host]
 
@@ -132,7 +167,7 @@ class Transport:
         Raises:
             FileFailure: not http(s), or a public site's link to a private address.
         """
-        parts = urlsplit(url)
+        parts = split_address(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise FileFailure("redirect", f"{url} is not an http address.")
         if parts.hostname == self.base_host or not is_public(self.base_host):
@@ -171,24 +206,49 @@ class Transport:
             raise Transient(f"{url}: too slow, {count} bytes in {seconds:.0f} s")
 
 
-def bare_request(url: str, headers: Mapping[str, Any]) -> requests.PreparedRequest:
+def split_address(url: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        FileFailure: its host or port cannot be.
+    """
+    try:
+        parts = urlsplit(url)
+        # Looked at here, as it is only read when it is asked for.
+        _ = parts.port
+    except ValueError as problem:
+        raise FileFailure("bad_address", f"{url}: {problem}.") from None
+    return parts
+
+
+@contextmanager
+def hiding(credentials: Credentials) -> Iterator[None]:
+    """Keep what was shown out of the errors of a block."""
+    try:
+        yield
+    except (FileFailure, Transient) as problem:
+        problem.args = tuple(credentials.hidden_in(str(text)) for text in problem.args)
+        raise
+
+
+def bare_request(url: str, headers: CaseInsensitiveDict[Any]) -> requests.PreparedRequest:
     """A GET without what a session adds: passwords from files, cookies, and half its time."""
     request = requests.PreparedRequest()
     request.prepare_method("GET")
     request.prepare_url(url, None)
-    request.headers = CaseInsensitiveDict(headers)
+    request.headers = headers
     return request
 
 
 def innermost(problem: BaseException) -> BaseException:
     """What a network error was caused by."""
-    while problem.__cause__ or problem.__context__ or problem.args[:1]:
-        inner = problem.__cause__ or problem.__context__
-        inner = inner or getattr(problem, "reason", None) or problem.args[0]
+    while True:
+        hidden = problem.__suppress_context__
+        inner = problem.__cause__ or (None if hidden else problem.__context__)
+        inner = inner or getattr(problem, "reason", None) or next(iter(problem.args), None)
         if not isinstance(inner, Exception):
-            break
+            return problem
         problem = inner
-    return problem
 
 
 def short(problem: BaseException) -> str:

@@ -1,5 +1,6 @@
 """From what a predictor said to figures: cut-offs, calibration, figures, intervals."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from e6tag import bootstrap, scoring
+from e6tag import bootstrap, metrics, scoring
 from e6tag.config import EvalConfig
 from e6tag.errors import ConfigError
 from e6tag.fitting import OnVal, fit_on_val
@@ -50,6 +51,16 @@ def check_options(config: EvalConfig) -> None:
     """
     if config.min_positives < 1:
         raise ConfigError(f"--min-positives must be 1 or more. Received: {config.min_positives}.")
+    if config.zero_division != "0" and config.counts is None:
+        raise ConfigError("--zero-division belongs to --counts FILE. Name a table of counts.")
+    if config.predictions is not None and config.onnx is not None:
+        raise ConfigError("--predictions and --onnx are two things to judge. Name one of them.")
+    if config.compare and (config.predictions is not None or config.onnx is not None):
+        raise ConfigError(
+            "--compare names what is compared itself: leave out --predictions and --onnx."
+        )
+    if config.audit and config.compare:
+        raise ConfigError("--audit looks at the labels with one model: leave out --compare.")
     target = config.target_precision
     if target is not None and not 0 < target < 1:
         raise ConfigError(f"--target-precision must be between 0 and 1. Received: {target}.")
@@ -61,7 +72,7 @@ def check_options(config: EvalConfig) -> None:
 
 def judge(config: EvalConfig, subject: Subject) -> Verdict:
     """Fit on val what is to be fitted, and measure."""
-    val, raw = subject.splits.get("val"), subject.splits[config.split]
+    val, raw = subject.val, subject.splits[config.split]
     fitted = None if val is None else fit_on_val(config, subject.tags, val)
     held = raw if fitted is None else raw.calibrated(fitted.platt)
     nothing = np.full(len(subject.tags), np.nan)
@@ -99,10 +110,30 @@ def resamples_of(config: EvalConfig, held: Scored) -> NDArray[np.uint16]:
     return bootstrap.weights(len(held.labels), number, SEED, groups)
 
 
-def intervals_of(config: EvalConfig, verdict: Verdict) -> Mapping[str, tuple[float, float]]:
-    """95% intervals of the figures; empty where none are asked for."""
+@dataclass(frozen=True)
+class Intervals:
+    """What resampled pictures say of the figures; empty where none are asked for."""
+
+    model: Mapping[str, tuple[float, float]]
+    """95% intervals"""
+    over_prior: Mapping[str, tuple[float, float, float]]
+    """model minus prior-only predictor, and its 95% interval: both on the same resamples"""
+
+
+def intervals_of(config: EvalConfig, verdict: Verdict) -> Intervals:
+    """95% intervals of the figures, and of their distance from the prior-only predictor's."""
     if not config.bootstrap:
-        return {}
-    drawn = resamples_of(config, verdict.held)
-    resampled = bootstrap.resample(verdict.measured(config.min_positives), drawn)
-    return bootstrap.intervals(verdict.judgement.model, resampled)
+        return Intervals({}, {})
+    drawn, measured = resamples_of(config, verdict.held), verdict.measured(config.min_positives)
+    of_model = bootstrap.resample(measured, drawn)
+    judgement = verdict.judgement
+    blind = dataclasses.replace(
+        measured,
+        probabilities=metrics.prior_scores(judgement.shares, len(measured.labels)),
+        thresholds=judgement.prior_thresholds,
+    )
+    of_prior = bootstrap.resample(blind, drawn)
+    return Intervals(
+        bootstrap.intervals(judgement.model, of_model),
+        bootstrap.difference_intervals(judgement.prior, judgement.model, of_prior, of_model),
+    )

@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -32,6 +34,17 @@ def run_command(
         env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         check=False,
     )
+
+
+def run_here(verb: str, arguments: list[str | Path]) -> "subprocess.CompletedProcess[bytes]":
+    """`e6tag VERB ARGUMENTS` in this process, for tests of what it says: no start to wait for."""
+    from e6tag import cli
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.run(verb, [*map(str, arguments)], f"e6tag {verb}")
+    texts = (stream.getvalue().encode() for stream in (out, err))
+    return subprocess.CompletedProcess(arguments, code, *texts)
 
 
 @pytest.fixture

@@ -83,8 +83,7 @@ class FaultServer:
                 threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            stream = connection.makefile("rb")
+        with contextlib.suppress(OSError, ValueError), connection.makefile("rb") as stream:
             while line := stream.readline():
                 path = line.split()[1].decode()
                 headers = {}

@@ -135,8 +135,8 @@ def test_shards_hold_the_plan_in_order_and_nothing_is_left_over(clean):
         assert names == [f"{i}.{suffix}" for i in ids for suffix in ("jpg", "json")]
         assert info["tags"] == [data.vocabulary.names[column] for column in info["labels"]]
     assert {path.name for path in clean.iterdir()} == {
-        "aliases.csv", "dataset.json", "download.json", "exports", "implications.csv", ".lock",
-        "manifest.parquet", "plan.parquet", "shards", "tags.csv",
+        "aliases.csv", "dataset.json", "download.json", "exports", "fingerprints", "log",
+        "implications.csv", ".lock", "manifest.parquet", "plan.parquet", "shards", "tags.csv",
     }  # fmt: skip
     assert data.info["options"]["image_size"] == 64
     assert data.info["stored"] == {"image_size": 64, "jpeg_quality": 92}

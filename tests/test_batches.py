@@ -1,5 +1,7 @@
 """Batches are a pure function of (seed, epoch, step) and show what the shards hold."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,8 @@ from PIL import Image
 from tiny_data import NAMES, draw, encode, write_dataset
 
 from e6tag import images
-from e6tag.batches import Augmentation, Batches, ahead, crop, is_directional
+from e6tag.augmentation import Augmentation, crop, is_directional
+from e6tag.batches import Batches, ahead
 from e6tag.errors import DataError
 from e6tag.shards import open_dataset
 
@@ -122,6 +125,51 @@ def test_a_crop_lies_inside_and_keeps_the_aspect_ratio(width, height, side, left
     assert 1 <= cut.height <= height
     assert abs(cut.width - width * side) <= 1
     assert abs(cut.height - height * side) <= 1
+
+
+def test_repeated_pictures_are_augmented_apart_and_epochs_stay_equally_long(dataset):
+    source = make(dataset, repeat_factor=0.9)
+    plain = make(dataset)
+    assert source.steps_per_epoch > plain.steps_per_epoch
+    for epoch in range(5):
+        order = source.order(epoch)
+        assert len(order) >= 8 * source.steps_per_epoch
+        assert set(order) == set(range(len(source)))
+        steps = range(epoch * source.steps_per_epoch, (epoch + 1) * source.steps_per_epoch)
+        examples = [
+            (row, copy)
+            for step in steps
+            for row, copy in zip(*map(np.ndarray.tolist, source.examples_of(step)), strict=True)
+        ]
+        assert len(set(examples)) == len(examples)
+    assert not np.array_equal(source.augmented(0, 0, 0), source.augmented(0, 0, 1))
+    straight = list(source.training(0, 20, workers=2))
+    again = next(make(dataset, repeat_factor=0.9).training(17, 20, workers=1))
+    np.testing.assert_array_equal(again[0], straight[17][0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict(colour_jitter=0.4), dict(trivial_augment=True), dict(mixup=0.4), dict(cutmix=1.0)],
+)
+def test_every_change_is_a_function_of_the_step(dataset, change):
+    source = make(dataset, augmentation=Augmentation(**change))
+    straight = list(source.training(0, 6, workers=3))
+    again = next(make(dataset, augmentation=Augmentation(**change)).training(4, 6, workers=1))
+    for one, other in zip(again, straight[4], strict=True):
+        np.testing.assert_array_equal(one, other)
+    plain = make(dataset).training_batch(4)
+    assert not np.array_equal(again[0], plain[0])
+    assert again[0].dtype == np.uint8 and again[1].dtype == np.float32
+
+
+def test_threads_on_both_sides_of_an_epoch_get_the_order_of_their_own(dataset):
+    source = make(dataset)
+    expected = [make(dataset).order(epoch) for epoch in (0, 1)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: source.order(i % 2), range(2000)))
+    for i, order in enumerate(found):
+        np.testing.assert_array_equal(order, expected[i % 2])
 
 
 def test_a_damaged_picture_is_counted_and_replaced(tmp_path):

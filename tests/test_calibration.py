@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
 
 from e6tag import calibration
 from e6tag.errors import RunError
@@ -75,6 +76,28 @@ def test_the_order_within_a_tag_never_changes_and_probabilities_stay_some(labels
     assert ((after >= 0) & (after <= 1)).all()
     for before, changed in zip(scores.T, after.T, strict=True):
         assert (np.diff(changed[np.argsort(before, kind="stable")]) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-12, 1e-30])
+def test_scores_that_are_all_tiny_keep_their_average_precision(scale):
+    labels, scores, _ = distorted(7, 400, num_tags=4)
+    tiny = (scores * scale).astype(np.float32)
+    after = calibration.fit(labels, tiny).apply(tiny)
+    for column in range(4):
+        assert len(np.unique(after[:, column])) == len(np.unique(tiny[:, column]))
+        exact = average_precision_score(labels[:, column], tiny[:, column])
+        found = average_precision_score(labels[:, column], after[:, column])
+        assert found == pytest.approx(exact, abs=1e-12)
+
+
+def test_steep_laws_and_the_ends_keep_the_order():
+    scores = np.array([0, 1e-40, 1e-9, 1e-8, 1e-7, 2e-7, 1e-3, 0.5, 1 - 1.2e-7, 1 - 6e-8, 1])
+    column = scores.astype(np.float32)[:, None]
+    for slope in (0.05, 1.0, 2.0):
+        law = calibration.Platt(np.array([slope]), np.array([-1.0]))
+        assert (np.diff(law.apply(column)[:, 0]) > 0).all()
+    below = calibration.Platt(np.array([4.0]), np.array([0.0])).apply(column)[:, 0]
+    assert (np.diff(below[:8]) > 0).all()
 
 
 @settings(max_examples=40, deadline=None)

@@ -16,7 +16,7 @@ from conftest import ROOT, run_command
 
 from e6tag import cli, config
 from e6tag.chatter import without_chatter
-from e6tag.errors import ConfigError, DataError, FetchError, RunError
+from e6tag.errors import DEFECT, ConfigError, DataError, FetchError, RunError
 
 SCRIPTS = ["download.py", "train.py", "eval.py", "test.py", "embed.py"]
 HELP_SECONDS = 0.5
@@ -117,7 +117,8 @@ def test_errors_end_with_their_code_and_one_line(monkeypatch, capsys, error, cod
         (errno.EROFS, "read-only"),
         (errno.EACCES, "permission denied"),
         (errno.EADDRINUSE, "port is in use"),
-        (errno.EIO, os.strerror(errno.EIO)),
+        (errno.EIO, "cannot be read or written"),
+        (errno.ENOEXEC, os.strerror(errno.ENOEXEC)),
     ],
 )
 def test_what_the_system_refuses_is_explained(number, words):
@@ -213,3 +214,13 @@ def test_download_without_arguments_says_whom_it_will_ask_how_fast_and_how_to_st
     assert "1 request a second" in first
     assert "Ctrl-C stops it" in first
     assert "Traceback" not in words
+
+
+def test_a_defect_has_a_code_of_its_own_and_tells_where(monkeypatch, capsys):
+    def broken(options):
+        raise ZeroDivisionError("deep inside")
+
+    monkeypatch.setattr(cli, "load_job", lambda verb: broken)
+    assert cli.run("doctor", [], "e6tag doctor") == DEFECT
+    told = capsys.readouterr().err
+    assert "deep inside" in told and told.splitlines()[-1].startswith("e6tag doctor: that is a")

@@ -1,5 +1,6 @@
 """Comparing two predictors: a planted difference is found, and chance is not sold as news."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,9 @@ from scipy import stats
 from test_score_files import table_of, write
 from tiny_run import NAMES, make_data, make_run
 
-from e6tag import comparison
+from e6tag import comparison, foreign
+from e6tag.config import EvalConfig
+from e6tag.scoring import Scored
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,19 @@ def test_a_run_can_be_compared_with_scores(data, tmp_path):
     make_run(tmp_path / "run", data=data)
     summary = compared(data, tmp_path / "run", write(table_of(data), tmp_path / "b.csv"))
     assert summary["figures"]["macro_ap"]["difference"] > 0
+
+
+def test_val_is_compared_on_the_pictures_that_both_have(data, tmp_path):
+    path = write(table_of(data), tmp_path / "b.csv")
+    options = EvalConfig(predictions=path, data=data, split="val")
+    one, other = foreign.of_scores(options), foreign.of_scores(options)
+    kept = np.arange(5, len(one.splits["val"].rows))
+    val = one.splits["val"]
+    fewer = Scored(val.rows.iloc[kept], val.labels[kept], val.probabilities[kept])
+    one = dataclasses.replace(one, splits={**one.splits, "val": fewer})
+    pair = comparison.in_common(one, other, "val")
+    assert all(subject.splits["val"].rows["post_id"].size == len(kept) for subject in pair)
+    assert comparison.measure(options, *pair).summary["num_pictures"] == len(kept)
 
 
 def test_one_run_is_no_comparison(data, tmp_path):

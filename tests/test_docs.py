@@ -1,5 +1,6 @@
 """What the documents say is true: every command of the README runs, every link leads somewhere."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -12,10 +13,14 @@ import pytest
 from conftest import ROOT
 from tiny_data import draw, encode, write_pictures
 
+from e6tag.cli import JOBS
+from e6tag.config import EvalConfig
 from e6tag.demo.booru import Booru
 from e6tag.demo.export import build_booru
 from e6tag.demo.local_post import LocalPost, LocalRelations
+from e6tag.figures import FIGURES
 
+EVALUATION = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = [block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```", README, re.S)]
 COMMANDS = [line for block in BLOCKS for line in block]
@@ -135,6 +140,43 @@ def test_links_lead_to_files(page):
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if not re.match(r"[a-z]+:", target):
             assert (ROOT / page).parent.joinpath(target).exists(), (page, target)
+
+
+def flags(options):
+    """The flags of a command, as people write them."""
+    return {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(options)}
+
+
+def test_every_figure_is_explained_in_a_row_of_its_own():
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", EVALUATION, re.M)
+    assert sorted(key for key, *_ in rows) == sorted(figure.key for figure in FIGURES)
+    assert all(len(what) > 20 and len(good) > 10 for _, what, good in rows)
+
+
+def test_every_option_of_eval_is_mentioned():
+    mentioned = set(re.findall(r"`(--[a-z-]+)", EVALUATION))
+    assert not flags(EvalConfig) - mentioned
+
+
+def test_commands_of_the_evaluation_page_have_the_options_they_use():
+    lines = [
+        line
+        for block in re.findall(r"```sh\n(.*?)```", EVALUATION, re.S)
+        for line in block.strip().splitlines()
+    ]
+    assert lines
+    for line in lines:
+        verb = "eval" if line.startswith("python eval.py") else line.split()[1]
+        used = {word.replace("--no-", "--") for word in line.split() if word.startswith("--")}
+        assert used <= flags(JOBS[verb][0]), line
+
+
+def test_anchors_lead_to_headings():
+    for page, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", EVALUATION):
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8") if page else EVALUATION
+        headings = re.findall(r"^#+ (.+)$", text, re.M)
+        slugs = [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings]
+        assert anchor in slugs, (page, anchor)
 
 
 def test_the_command_page_is_what_the_commands_say():

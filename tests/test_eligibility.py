@@ -17,6 +17,7 @@ ONE_FAULT = {
     "deleted": {"is_deleted": True},
     "pending": {"is_pending": True},
     "flagged": {"is_flagged": True},
+    "hidden": {"is_hidden": True},
     "minor": {"tags": "wolf cub", "rating": b"q"},
     "avoid_posting": {"tags": "avoid_posting"},
     "rating": {"rating": b"e", "tags": "wolf"},

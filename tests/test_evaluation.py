@@ -309,6 +309,28 @@ def test_a_picture_that_cannot_be_read_is_named_counted_and_left_out(folders):
     assert b"could not be read" in (run / "eval" / "report.html").read_bytes()
 
 
+def test_a_report_that_does_not_fit_on_the_disk_leaves_everything_as_it_was(folders):
+    run, _, _ = folders
+    folder = run.parent / "figures"
+    command = ["--run", str(run), "--out", str(folder), "--bootstrap", "0"]
+    first = run_command([ROOT / "eval.py", *command], run.parent)
+    assert first.returncode == 0, first.stderr
+    paths = [*folder.iterdir(), run / "thresholds.csv", run / "calibration.csv"]
+    before = {path: path.read_bytes() for path in paths}
+    limit = len(before[folder / "report.html"]) // 2
+    assert limit > max(len(before[folder / name]) for name in ("metrics.json", "per_tag.csv"))
+    code = (
+        "import resource, runpy, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"sys.argv[0] = 'eval.py'\nrunpy.run_path({str(ROOT / 'eval.py')!r}, run_name='__main__')"
+    )
+    options = [*command, "--threshold-rule", "balanced", "--no-calibrate"]
+    done = run_command(["-c", code, *options], run.parent)
+    assert done.returncode == 2, done.stderr
+    assert str(folder) in done.stderr.decode()
+    assert {path: path.read_bytes() for path in [*folder.iterdir(), *paths[-2:]]} == before
+
+
 def test_json_on_stdout_is_metrics_json(folders):
     run, data, _ = folders
     result = run_command([ROOT / "eval.py", "--run", run, "--json"], data)
@@ -401,7 +423,8 @@ def test_figures_on_training_or_other_data_carry_a_warning(folders):
     thresholds=arrays.arrays(np.float64, 4, elements=st.sampled_from([0.0, 0.25, 0.3, 1.0, 2.0])),
 )
 def test_f1_and_accuracy_agree_with_scikit_learn_whatever_the_ties(truth, scores, thresholds):
-    figures, _, f1 = scoring.measure(truth, scores, thresholds, 1)
+    figures, _, decisions = scoring.measure(truth, scores, thresholds, 1)
+    f1 = decisions["f1"]
     predicted = scores >= thresholds
     with_some = truth.any(axis=0) | predicted.any(axis=0)
     expected = oracle.f1_score(truth, predicted, average=None, zero_division=0)
@@ -487,3 +510,49 @@ def test_promises_that_nobody_can_keep_are_refused(folders, target):
     run, _, _ = folders
     with pytest.raises(ConfigError, match="--target-precision"):
         measured(run, target_precision=target)
+
+
+def test_confusions_and_the_surest_errors_are_those_of_the_labels(folders):
+    run, data, model = folders
+    (data / "implications.csv").write_text(
+        "antecedent,consequent\nwolf,animal\nfox,animal\n", encoding="utf-8"
+    )
+    summary = measured(run)
+    truth, scores = truth_of(data, "test"), scores_of(data, "test", model)
+    guess = scores >= thresholds_of(run)
+    assert summary["confusions"]
+    for pair in summary["confusions"]:
+        a, b = NAMES.index(pair["predicted"]), NAMES.index(pair["actual"])
+        mistaken = guess[:, a] & ~truth[:, a] & truth[:, b]
+        assert abs(pair["pictures"] - mistaken.sum()) <= 1
+        assert pair["share"] == pair["pictures"] / truth[:, b].sum()
+        is_pair_of_animals = {pair["predicted"], pair["actual"]} == {"wolf", "fox"}
+        assert pair["parent"] == ("animal" if is_pair_of_animals else None)
+    html = (run / "eval" / "report.html").read_text(encoding="utf-8")
+    for title in ("Surest false alarms", "Surest misses", "Which tags are taken for which"):
+        assert title in html
+    # The tiny model's spread is the same everywhere: nothing is said of it.
+    assert (summary["spread"], summary["spread_ratio"]) == ([], None)
+    assert "Does the model know" not in html
+    assert len(html) < 3_000_000
+
+
+def test_implications_that_are_no_table_are_refused(folders):
+    run, data, _ = folders
+    (data / "implications.csv").write_text("nothing\n0\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"implications\.csv is damaged"):
+        measured(run)
+    assert not (run / "eval" / "report.html").exists()
+
+
+def test_a_picture_that_is_damaged_later_is_told_once_and_left_out_of_the_report(folders, caplog):
+    run, data, _ = folders
+    measured(run)
+    images = (run / "eval" / "report.html").read_text(encoding="utf-8").count("<img")
+    damaged = [spoil(data, "test", position) for position in range(NUM_POSTS // 3)]
+    options = {"min_positives": MIN_POSITIVES, "quiet": True, "calibrate": False}
+    assert evaluate(EvalConfig(run=run, **options)) == 1
+    told = [text for text in caplog.messages if text.startswith("post ")]
+    assert told and len(told) == len(set(told)) <= len(damaged)
+    html = (run / "eval" / "report.html").read_text(encoding="utf-8")
+    assert 0 < html.count("<img") < images and "data:image/jpeg" not in html

@@ -89,7 +89,21 @@ def cut_within_the_header(exchange):
     exchange.close()
 
 
+def chunks_cut_between(exchange):
+    exchange.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    exchange.close()
+
+
 FAULTS = {
+    "chunks that end early": chunks_cut_between,
+    "a chunk of garbage": lambda e: (
+        e.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\nxx"),
+        e.close(),
+    ),
+    "gzip that is none": lambda e: e.answer(BODY, Content_Encoding="gzip"),
+    "204": lambda e: e.answer(b"", "204 No Content"),
+    "504": lambda e: e.answer(b"", "504 Gateway Timeout"),
+    "526": lambda e: e.answer(b"", "526 Invalid SSL Certificate"),
     "a header that is cut": cut_within_the_header,
     "a body that is short": cut_short,
     "a reset within the body": reset_within,
@@ -111,6 +125,12 @@ def test_what_may_pass_is_tried_again_until_it_is_right(server, client, name):
     server.answers = {"/a": lambda e: fault(e) if e.count < 3 else e.answer(BODY)}
     assert client.get(server.url + "/a") == BODY
     assert server.times("/a") == 3
+
+
+def test_what_broke_off_says_after_how_many_bytes(server, client):
+    server.answers = {"/a": cut_short}
+    with pytest.raises(FileFailure, match=f"after {len(BODY) - 1} bytes"):
+        client.get(server.url + "/a")
 
 
 def test_what_does_not_pass_is_given_up_for_this_run_only(server, client):
@@ -194,11 +214,12 @@ def test_absurd_pauses_are_capped():
     assert retry_after_seconds("120") == 120
 
 
-def test_pauses_do_not_use_up_the_attempts_but_do_end(server, client):
+def test_pauses_do_not_use_up_the_attempts_but_do_end(server):
     server.answers = {
         "/some": lambda e: e.answer(BODY) if e.count > 8 else e.answer(b"", "429 Slow"),
         "/ever": lambda e: e.answer(b"", "503 Slow", Retry_After="0"),
     }
+    client = make_client(server, backoff_seconds=0.001)
     assert client.get(server.url + "/some") == BODY
     with pytest.raises(FetchError, match=r"keeps asking for pauses.*--requests-per-second"):
         client.get(server.url + "/ever")
@@ -246,7 +267,7 @@ def test_a_byte_now_and_then_is_not_enough(server, client, slow):
 
 
 def test_the_whole_body_has_a_deadline(server):
-    limits = Limits(read_seconds=1, body_seconds=0.5, bytes_per_second=0.0)
+    limits = Limits(read_seconds=1, body_seconds=0.2, bytes_per_second=0.0)
     client = make_client(server, limits=limits)
     server.answers = {"/a": slow_body}
     start = time.monotonic()

@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e6tag.errors import ConfigError, DataError
-from e6tag.files import finished, json_line, locked, read_json, sha256, write_json, write_text
+from e6tag.files import (
+    all_finished,
+    finished,
+    json_line,
+    locked,
+    read_json,
+    sha256,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -23,6 +32,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("problem", ["the block fails", "one cannot be written"])
+def test_files_that_belong_together_are_all_new_or_all_old(tmp_path, problem):
+    paths = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
+    with all_finished(dict.fromkeys(paths, "old")):
+        assert not paths[0].exists()
+    texts = dict.fromkeys(paths, "new")
+    if problem == "one cannot be written":
+        (tmp_path / "d.txt").mkdir()
+        texts[tmp_path / "d.txt"] = "new"
+    with pytest.raises((RuntimeError, OSError)), all_finished(texts):
+        raise RuntimeError
+    assert [path.read_text() for path in paths] == ["old"] * 3
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_kill_while_writing_never_shows_half_a_file(tmp_path):

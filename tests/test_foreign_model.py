@@ -6,14 +6,17 @@ import json
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 from conftest import ROOT, run_command
 from onnx import TensorProto, helper
 from PIL import Image
 from tiny_run import NAMES, make_data
 
+from e6tag import foreign_model
 from e6tag.errors import RunError
 from e6tag.foreign_model import open_model
+from e6tag.scoring import Scored
 from e6tag.shards import open_dataset
 
 SIZE = 24
@@ -154,3 +157,16 @@ def test_a_model_that_takes_no_pictures_is_refused(tmp_path):
     path.write_bytes(model.SerializeToString())
     with pytest.raises(RunError, match=r"expected pictures"):
         open_model(path, None, "wd", 1)
+
+
+def test_logits_are_told_by_all_splits_together(tmp_path):
+    rows = pd.DataFrame({"post_id": [1, 2]})
+    labels = np.zeros((2, 1), np.uint8)
+    low, high = np.array([[0.25], [0.75]], np.float32), np.array([[-3.0], [4.0]], np.float32)
+    splits = {"val": Scored(rows, labels, low), "test": Scored(rows, labels, high)}
+    taken = foreign_model.as_probabilities(tmp_path / "m.onnx", splits)
+    for split, logits in (("val", low), ("test", high)):
+        expected = 1 / (1 + np.exp(-logits))
+        np.testing.assert_allclose(taken[split].probabilities, expected, rtol=1e-6)
+    alone = {"val": splits["val"]}
+    assert foreign_model.as_probabilities(tmp_path / "m.onnx", alone) == alone

@@ -117,6 +117,9 @@ def trained(tmp_path_factory):
     return folder / "run"
 
 
+FOLDERS = ("shards", "incoming", "log", "fingerprints")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("tiny") / "run"
@@ -143,9 +146,10 @@ def test_every_cause_of_failure_is_listed_and_exists():
 
 def test_a_data_folder_is_as_described(data):
     files = {name for name, *_ in rows("Data folder")}
-    there = {path.name for path in data.iterdir()} - {".lock", "shards", "incoming"}
+    there = {path.name for path in data.iterdir()} - {".lock", *FOLDERS}
     assert there <= files
-    assert {"shards", "incoming"} >= {path.name for path in data.iterdir()} - there - {".lock"}
+    assert all(any(name.startswith(f"{folder}/") for name in files) for folder in FOLDERS)
+    assert set(FOLDERS) >= {path.name for path in data.iterdir()} - there - {".lock"}
     info = read_json(data / "dataset.json")
     assert set(info) == {name for name, *_ in rows("dataset.json")}
     assert info["fingerprint"] == hashlib.sha256((data / "plan.parquet").read_bytes()).hexdigest()
@@ -341,6 +345,23 @@ def test_an_evaluation_is_as_described(tmp_path, capsys):
     with np.load(folder / "predictions-test.npz", allow_pickle=False) as cache:
         assert set(cache) <= named(text)
         assert cache["probabilities"].shape == (20, len(NAMES))
+
+
+def test_an_audit_is_as_described(tmp_path, capsys):
+    from e6tag.audit import COLUMNS
+    from e6tag.evaluation import evaluate
+
+    make_data(tmp_path / "data", 60)
+    make_run(tmp_path / "run", data=tmp_path / "data")
+    config = EvalConfig(run=tmp_path / "run", min_positives=1, bootstrap=0, audit=True, quiet=True)
+    assert evaluate(config) == 0
+    folder, text = tmp_path / "run" / "eval", section("eval/")
+    audit = read_json(folder / "metrics.json")["audit"]
+    planted = audit["planted"]
+    keys = set(audit) | set(audit["neighbours"]) | set(planted) | set(planted["missing"])
+    assert keys | set(planted["wrong"]["at"][0]) <= named(text)
+    assert (folder / "audit.csv").read_text("utf-8").split("\n")[0] == ",".join(COLUMNS)
+    assert ",".join(COLUMNS) in named(text)
 
 
 def test_a_head_is_used_as_described(run, tmp_path):

@@ -81,6 +81,29 @@ def test_it_is_measured_on_exactly_its_posts(data, tmp_path):
     assert told.decode().startswith("benchmark benchmark (")
 
 
+def test_scores_of_its_posts_alone_are_enough(data, tmp_path):
+    manifest = read_manifest(data)
+    manifest.loc[np.flatnonzero(manifest["split"] == "test")[:9], "group"] = 7
+    write_manifest(data, manifest)
+    benchmark("make", "b.txt", "--data", data, folder=tmp_path)
+    posts = frozen.read(tmp_path / "b.txt").posts
+    assert len(posts) == NUM_POSTS // 3 - 8
+    table = table_of(data)
+    test_posts = manifest.loc[manifest["split"] == "test", "post_id"]
+    fewer = table[table["post_id"].isin(posts) | ~table["post_id"].isin(test_posts)]
+    write(table, tmp_path / "all.csv")
+    write(fewer, tmp_path / "fewer.csv")
+    write(fewer[fewer["post_id"] != posts[3]], tmp_path / "lacking.csv")
+    words = ["run", "b.txt", "--data", data, "--json", "--predictions"]
+    every, some = (
+        json.loads(benchmark(*words, name, folder=tmp_path).stdout)["model"]
+        for name in ("all.csv", "fewer.csv")
+    )
+    assert every == some
+    done = benchmark(*words, "lacking.csv", folder=tmp_path, code=4)
+    assert f"1 of the {len(posts)} posts of the test split are not there" in done.stderr.decode()
+
+
 def test_posts_that_were_retagged_since_are_counted(data, tmp_path):
     benchmark("make", "b.txt", "--data", data, folder=tmp_path)
     manifest = read_manifest(data)

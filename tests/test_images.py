@@ -249,6 +249,12 @@ def test_what_is_no_picture_is_named(content, what):
     assert caught.value.reason == "not_an_image"
 
 
+def test_the_smallest_picture_is_one_pixel():
+    assert pixels(save(Image.new("RGB", (1, 1), "red"), "PNG")) == [[[255, 0, 0]]]
+    assert reason(png(0, 0, 8, 2, [])) in ("damaged", "truncated", "not_an_image")
+    assert reason(png(5, 0, 8, 2, [])) in ("damaged", "truncated", "not_an_image")
+
+
 def test_an_empty_file_is_named():
     assert reason(b"") == "empty"
 
@@ -273,7 +279,7 @@ def test_the_header_alone_gives_the_size():
 
 
 def test_extreme_shapes_keep_at_least_one_pixel():
-    content = save(Image.new("RGB", (3000, 1), "red"), "PNG")
+    content = save(Image.new("RGB", (30_000, 1), "red"), "PNG")
     _, size = images.store(images.decode(content), 320, 92)
     assert size == (320, 1)
     square = images.read_square(content, 8)

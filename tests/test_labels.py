@@ -1,14 +1,23 @@
 """Labels and vocabulary against plain sets and dicts."""
 
+import time
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_posts import tag_frame, tiny_posts
 
 from e6tag.errors import DataError
-from e6tag.labels import build_vocabulary, labels_of, names_of
+from e6tag.labels import (
+    build_vocabulary,
+    excluded_names,
+    labels_of,
+    listed_vocabulary,
+    names_of,
+)
 from e6tag.posts import csr_rows
 from e6tag.tags import Relations, Tag, Vocabulary
 
@@ -80,3 +89,87 @@ def test_names_are_those_wanted_after_aliases():
     posts = tiny_posts([{"tags": "me wolf myself"}, {"tags": "wolf"}, {"tags": "you me"}])
     relations = Relations(aliases={"myself": "me"})
     assert names_of(posts, relations, {"me", "you"}) == ["me", "", "me you"]
+
+
+# A given list
+
+
+@given(POSTS, PAIRS, st.lists(st.sampled_from([*NAMES, "unknown"]), min_size=1), st.integers(0, 2))
+def test_a_list_gives_its_own_order_after_aliases(sets, aliases, listed, least):
+    relations = relations_of(aliases, [])
+    counts = Counter(name for names in sets for name in relations.close(names))
+    resolved = dict.fromkeys(map(relations.resolve, listed))
+    expected = [name for name in resolved if name in NAMES and counts[name] >= least]
+    posts = tiny_posts([{"tags": " ".join(names)} for names in sets])
+    frame = tag_frame({name: (number, 0) for number, name in enumerate(NAMES)})
+    if not expected:
+        with pytest.raises(DataError, match="none of the"):
+            listed_vocabulary(listed, posts, frame, relations, min_count=least)
+        return
+    found = listed_vocabulary(listed, posts, frame, relations, min_count=least)
+    assert found.names == expected
+    assert [tag.count for tag in found.tags] == [counts[name] for name in expected]
+    assert [tag.category for tag in found.tags] == [NAMES.index(name) for name in expected]
+
+
+def test_what_a_list_cannot_give_is_said_in_one_line(caplog):
+    caplog.set_level("INFO", "e6tag")
+    posts = tiny_posts([{"tags": "wolf bear fox"}])
+    frame = tag_frame({"wolf": (5, 9), "bear": (5, 9), "fox": (5, 9), "rare": (0, 0)})
+    listed = ["lupus", "wolf", "# comment", "WOLF", "rare", "bear", "a b", "x", "y", "z", "fox"]
+    vocabulary = listed_vocabulary(
+        listed, posts, frame, Relations({"lupus": "wolf"}), is_barred="bear".__eq__
+    )
+    assert vocabulary.names == ["wolf", "fox"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "--tag-list: 2 of 11 names taken; 1 named before (wolf); 6 unknown (# comment, WOLF, a b, "
+        "x, y, ...); 1 on fewer than 1 posts (rare); 1 not allowed (bear)."
+    ]
+
+
+def test_excluded_names_are_exact_and_mean_what_they_are_aliases_of(caplog):
+    caplog.set_level("INFO", "e6tag")
+    frame = tag_frame({"wolf": (5, 9), "wolf_ears": (0, 9)})
+    relations = Relations({"wolves": "wolf"})
+    assert excluded_names(["wolves"], frame, relations) == {"wolves", "wolf"}
+    assert not caplog.records
+    assert "Wolf" in excluded_names(["Wolf"], frame, relations)
+    assert "1 unknown (Wolf)" in caplog.text
+
+
+ALIKE = ["café", "cafe\u0301", "ab", "a\u200bb", "\u202eab", "Wolf", "wolf", "%41", "A",
+         "&amp;", "&", ":3", '"', "'", "/", "..", "x" * 100, "x" * 99]  # fmt: skip
+
+
+def test_names_that_only_look_alike_are_different_tags():
+    posts = tiny_posts([{"tags": name} for name in ALIKE])
+    frame = tag_frame({name: (0, 1) for name in ALIKE})
+    vocabulary = listed_vocabulary(ALIKE, posts, frame, Relations())
+    assert vocabulary.names == ALIKE
+    labels = [row.tolist() for row in csr_rows(*labels_of(posts, vocabulary, Relations()))]
+    assert labels == [[column] for column in range(len(ALIKE))]
+
+
+def test_a_hundred_thousand_tags_are_no_trouble():
+    size, rng = 100_000, np.random.default_rng(0)
+    names = [f"tag_{number}" for number in range(size + 10_000)]
+    rows = [rng.choice(len(names), 30, replace=False) for _ in range(4000)]
+    posts = replace(
+        tiny_posts([{}] * 4000),
+        tag_offsets=np.arange(0, 120_001, 30),
+        tag_indices=np.concatenate(rows).astype(np.int32),
+        tag_names=names,
+    )
+    frame = tag_frame({name: (0, len(names) - number) for number, name in enumerate(names)})
+    relations = Relations(
+        {"tag_1": "tag_2"}, {f"tag_{i}": [f"tag_{i // 2}"] for i in range(2, 5000)}
+    )
+    start = time.process_time()
+    vocabulary = build_vocabulary(posts, frame, relations, num_tags=size)
+    listed = listed_vocabulary(names[:size], posts, frame, relations, min_count=0)
+    offsets, columns = labels_of(posts, listed, relations)
+    seconds = time.process_time() - start
+    assert len(listed) == size - 1 and len(vocabulary) > size / 2
+    for row, found in list(enumerate(csr_rows(offsets, columns)))[::100]:
+        assert found.tolist() == listed.columns(relations.close(posts.tags_of(row)))
+    assert seconds < 20

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from keras import ops
 
 from e6tag import losses
-from e6tag.losses import Objective
 
 LAW = settings(deadline=None, max_examples=40)
 LOGITS = np.array([-2.0, 0.5, 3.0, -4.0])
@@ -213,73 +212,3 @@ def test_latents_stay_inside_their_ranges(latent):
     assert low <= float(losses.alpha_of(double(latent))) <= high
     assert float(losses.scale_of(double(latent))) >= losses.SMALLEST_SCALE
     assert float(losses.scale_of(double(0.0))) == pytest.approx(losses.INITIAL_SCALE)
-
-
-# The objective.
-
-
-@pytest.mark.parametrize("kind", losses.KINDS)
-def test_objective_sums_over_tags_and_averages_over_pictures(kind):
-    objective = Objective(kind, num_tags=4)
-    labels, logits = LABELS.astype("float32")[None], LOGITS.astype("float32")[None]
-    one = float(objective(labels, logits))
-    assert one == pytest.approx(float(np.sum(objective.elements(labels, logits))), rel=1e-5)
-    many = objective(np.repeat(labels, 3, 0).astype("uint8"), np.repeat(logits, 3, 0))
-    assert float(many) == pytest.approx(one, rel=1e-5)
-    if kind in ("bce", "focal"):
-        assert one == pytest.approx(3.16774228 if kind == "bce" else 0.69560997, rel=1e-5)
-
-
-@pytest.mark.parametrize("kind", losses.KINDS)
-def test_unknown_labels_have_no_loss_and_no_gradient(kind):
-    objective = Objective(kind, num_tags=4)
-    known = np.array([[1, 0, 1, 0]])
-    slopes = gradient(
-        lambda z: objective(LABELS[None], ops.cast(z, "float32"), known), LOGITS[None]
-    )
-    assert slopes[0, [1, 3]].tolist() == [0, 0] and slopes[0, [0, 2]].all()
-    elements = objective.elements(LABELS[None].astype("float32"), LOGITS[None].astype("float32"))
-    loss = float(objective(LABELS[None], LOGITS[None], known=known))
-    assert loss == pytest.approx(float(np.sum(np.asarray(elements) * known)), rel=1e-5)
-    none_known = objective(LABELS[None], LOGITS[None], np.zeros((1, 4)))
-    assert float(none_known) == 0.0
-
-
-def test_unknown_labels_do_not_move_the_latents():
-    import tensorflow as tf
-
-    objective = Objective("focal-robust", num_tags=4)
-    with tf.GradientTape() as tape:
-        loss = objective(LABELS[None], LOGITS[None], known=np.array([[1, 0, 1, 1]]))
-    alpha, scale = tape.gradient(loss, [w.value for w in objective.trainable_variables])
-    assert not alpha[0, 1] and not scale[0, 1] and alpha[0, 0] and scale[0, 0]
-
-
-def test_only_robust_kinds_have_trainable_variables():
-    counts = {kind: len(Objective(kind, 3).trainable_variables) for kind in losses.KINDS}
-    assert counts == {"focal-robust": 2, "focal": 0, "robust": 2, "bce": 0}
-
-
-def test_negative_focal_alpha_means_none():
-    assert Objective("focal", 3, focal_alpha=-1.0).focal_alpha is None
-
-
-def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="focal-robust, focal, robust, bce"):
-        Objective("hinge", 3)
-
-
-def test_objective_survives_its_config():
-    objective = Objective("robust", 7, focal_alpha=None, focal_gamma=1.5, name="objective")
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(objective))
-    assert again.get_config() == objective.get_config()
-
-
-def test_objective_stays_in_float32_under_mixed_precision():
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        objective = Objective("focal-robust", 4)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    loss = objective(LABELS[None], LOGITS.astype("float16")[None])
-    assert (loss.dtype, objective.alpha_latent.dtype) == ("float32", "float32")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as sk
 
-from e6tag import metrics
+from e6tag import metrics, reliability
 
 LAW = settings(deadline=None, max_examples=60)
 
@@ -107,7 +107,51 @@ def test_micro_figures_and_lrap_equal_scikit_learn(problem):
     np.testing.assert_allclose(metrics.roc_auc_micro(truth, scores), auc, atol=1e-9)
     np.testing.assert_allclose(metrics.average_precision_micro(truth, scores), ap, atol=1e-9)
     expected = sk.label_ranking_average_precision_score(truth, scores)
-    assert metrics.label_ranking_average_precision(truth, scores) == pytest.approx(expected)
+    assert metrics.label_ranking_average_precision_score(truth, scores) == pytest.approx(expected)
+
+
+@LAW
+@given(problems())
+def test_coverage_error_and_brier_scores_equal_scikit_learn(problem):
+    truth, scores = problem
+    assert metrics.coverage_error(truth, scores) == pytest.approx(sk.coverage_error(truth, scores))
+    found = metrics.reliability_per_tag(truth, scores)
+    expected = [np.mean((y - s) ** 2) for y, s in zip(truth.T, scores.T, strict=True)]
+    np.testing.assert_allclose(found.brier, expected, atol=1e-12)
+    assert metrics.brier(truth, scores) == pytest.approx(np.mean(expected))
+    if 0 < truth[:, 0].sum() < len(truth):
+        assert found.brier[0] == pytest.approx(sk.brier_score_loss(truth[:, 0], scores[:, 0]))
+
+
+def test_bias_is_2_for_twice_as_sure_as_right():
+    truth = np.array([[1, 0, 0], [0, 0, 1]])
+    scores = np.array([[1.0, 0.5, 0.2], [1.0, 0.0, 0.3]])
+    np.testing.assert_allclose(
+        metrics.reliability_per_tag(truth, scores).bias, [2.0, np.nan, 0.5], atol=1e-12
+    )
+
+
+@LAW
+@given(
+    arrays.array_shapes(min_dims=2, max_dims=2, max_side=9).flatmap(
+        lambda shape: st.sampled_from([np.float16, np.float32, np.float64]).flatmap(
+            lambda kind: arrays.arrays(
+                kind, shape, elements=st.floats(-9, 9, width=np.dtype(kind).itemsize * 8)
+            )
+        )
+    )
+)
+def test_order_statistics_are_those_of_sorting(values):
+    ranks = np.arange(values.size)
+    labels = np.zeros(values.shape, bool)
+    found = reliability.order_statistics(labels, values, ranks)
+    np.testing.assert_array_equal(found, np.sort(values, axis=None))
+
+
+def test_where_there_are_fewer_than_30_tags_all_are_looked_at():
+    figures = metrics.evaluate(TRUTH, SCORES)
+    assert figures["precision_at_30"] == pytest.approx(TRUTH.mean())
+    assert figures["recall_at_30"] == 1.0
 
 
 @LAW

@@ -84,7 +84,8 @@ def test_residual_branches_start_at_zero(tagger):
 
 @pytest.mark.parametrize(("size", "side"), [(64, 2), (96, 3), (100, 4)])
 def test_the_resnets_map_has_stride_32(size, side):
-    features = models.BACKBONES["resnet"].build(keras.Input((size, size, 3)), (1, 1, 1, 1), 8)
+    options = TrainConfig(depth=(1, 1, 1, 1), width=8)
+    features = models.BACKBONES["resnet"].build(keras.Input((size, size, 3)), options)
     assert features.shape == (None, side, side, 64)
 
 

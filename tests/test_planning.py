@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pandas
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_posts import COLUMNS, tag_frame, tiny_posts
 
 from e6tag.errors import ConfigError, DataError
@@ -15,6 +17,7 @@ from e6tag.posts import Posts
 from e6tag.sampling import STRATEGIES
 from e6tag.sites import open_site
 from e6tag.sites.base import Collection
+from e6tag.split_choices import in_proportion
 from e6tag.splits import groups, split_of
 from e6tag.tables import PLAN_SCHEMA
 from e6tag.tags import Relations
@@ -155,13 +158,30 @@ def test_reasons_are_tags_of_the_post_or_the_strategy(collection, plan):
 
 @pytest.mark.parametrize("strategy", list(STRATEGIES))
 @pytest.mark.parametrize("budget", [1, 10, 50, 10**6])
-def test_a_budget_is_kept_and_shared(collection, strategy, budget):
+def test_a_budget_is_spent_exactly_and_shared(collection, strategy, budget):
     options = replace(OPTIONS, strategy=strategy)
     free = make_plan(collection, SITE, options).table
     table = make_plan(collection, SITE, replace(options, budget=budget)).table
-    assert len(table) == min(budget, len(free))
+    everything = make_plan(collection, SITE, replace(options, strategy="all")).table
+    assert len(table) == min(budget, len(everything))
+    there = everything["split"].value_counts()
     for split, share in (free["split"].value_counts() / len(free)).items():
-        assert abs((table["split"] == split).sum() - share * len(table)) <= 1
+        taken = (table["split"] == split).sum()
+        assert abs(taken - share * len(table)) <= 1 or taken == there[split] or budget > len(free)
+
+
+@given(
+    st.integers(0, 60),
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=4),
+)
+def test_parts_are_in_proportion_and_within_limits(total, pairs):
+    shares, limits = zip(*pairs, strict=True)
+    parts = in_proportion(total, shares, limits)
+    assert sum(parts) == min(total, sum(limits))
+    assert all(0 <= part <= limit for part, limit in zip(parts, limits, strict=True))
+    exact = [total * share / max(sum(shares), 1) for share in shares]
+    if sum(shares) and all(part < limit for part, limit in zip(exact, limits, strict=True)):
+        assert all(abs(part - wish) < 1 for part, wish in zip(parts, exact, strict=True))
 
 
 def test_rejected_posts_are_counted(collection):
@@ -196,6 +216,9 @@ def test_tags_of_minors_are_only_in_the_vocabulary_of_safe_posts(ratings, is_in)
         {"positives": 0},
         {"budget": 0},
         {"max_aspect": 0.5},
+        {"max_aspect": float("nan")},
+        {"extra_random": -1},
+        {"split": "author"},
     ],
 )
 def test_options_that_cannot_be_met_are_refused(collection, change):

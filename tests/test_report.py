@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from e6tag import page, report, scoring
+from e6tag import page, plots, report, report_errors, report_pictures, report_plots, scoring
 from e6tag.figures import FIGURES, as_text, text_table
 from e6tag.images import BadPicture
 from e6tag.metrics import best_f1_thresholds
@@ -66,30 +66,25 @@ def jpeg(side: int = 300) -> bytes:
     return stream.getvalue()
 
 
-@pytest.fixture(scope="module")
-def evaluation() -> report.Evaluation:
-    rng = np.random.default_rng(0)
-    num_tags = len(HOSTILE)
+LEVELS = [
+    {"level": 0, "pairs": 600, "brier": 0.1, "expected": 0.11},
+    {"level": 1, "pairs": 600, "brier": 0.2, "expected": 0.11},
+]
+CONFUSED = {
+    "predicted": HOSTILE[0], "actual": HOSTILE[1], "category": HOSTILE[0], "parent": HOSTILE[2],
+    "pictures": 12, "instead": 7, "share": 0.25,
+}  # fmt: skip
 
-    def drawn(num: int) -> scoring.Scored:
-        labels = (rng.random((num, num_tags)) < 0.3).astype(np.uint8)
-        noise = rng.normal(size=(num, num_tags))
-        scores = 1 / (1 + np.exp(-(2.0 * labels - 1.5 + noise)))
-        return scoring.Scored(pd.DataFrame(index=range(num)), labels, scores.astype(np.float32))
 
-    val, held = drawn(200), drawn(300)
-    tags = pd.DataFrame(
-        {"name": HOSTILE, "category": HOSTILE[0], "num_train": rng.integers(1, 5000, num_tags)}
-    )
-    cuts = best_f1_thresholds(val.labels, val.probabilities)
-    judgement = scoring.judge(tags, 10_000, val, held, cuts, 10)
-    guesses = []
-    for position in range(3):
-        compared = report.compare(
-            HOSTILE, held.labels[position], held.probabilities[position], judgement.thresholds
-        )
-        guesses.append(report.Guess(position, report.thumbnail(jpeg()), **compared))
-    summary = {
+def drawn(seed: int, num: int, num_tags: int) -> scoring.Scored:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((num, num_tags)) < 0.3).astype(np.uint8)
+    scores = 1 / (1 + np.exp(-(2.0 * labels - 1.5 + rng.normal(size=(num, num_tags)))))
+    return scoring.Scored(pd.DataFrame(index=range(num)), labels, scores.astype(np.float32))
+
+
+def summary_of(judgement: scoring.Judgement, num_tags: int) -> dict:
+    return {
         "run": HOSTILE[1], "data": HOSTILE[2], "split": "test", "created": "2000-01-01",
         "backbone": HOSTILE[0], "model_sha256": "0" * 64, "data_fingerprint": HOSTILE[0],
         "e6tag": "0", "python": "3", "num_failed": 2, "trained_on_this_data": False,
@@ -99,8 +94,41 @@ def evaluation() -> report.Evaluation:
         "ratio": scoring.ratios(judgement.model, judgement.prior),
         "categories": scoring.by_category(judgement.per_tag, 10),
         "bands": scoring.by_frequency(judgement.per_tag, 10),
+        "calibration": {"fitted_on": "val", "before": {"ece": 0.123}},
+        "spread": LEVELS, "spread_ratio": [2.0, 1.5, 2.7], "confusions": [CONFUSED],
     }  # fmt: skip
-    return report.Evaluation(summary, judgement, held.calibration(), guesses)
+
+
+def judged(num_tags: int, val: scoring.Scored | None, held: scoring.Scored) -> scoring.Judgement:
+    tags = pd.DataFrame(
+        {
+            "name": HOSTILE[:num_tags],
+            "category": HOSTILE[0],
+            "num_train": np.random.default_rng(0).integers(1, 5000, num_tags),
+        }
+    )
+    cuts = np.full(num_tags, np.nan)
+    if val is not None:
+        cuts = best_f1_thresholds(val.labels, val.probabilities)
+    return scoring.judge(tags, 10_000, val, held, cuts, 10)
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> report.Evaluation:
+    num_tags = len(HOSTILE)
+    held, raw = drawn(1, 300, num_tags), drawn(2, 300, num_tags)
+    judgement = judged(num_tags, drawn(0, 200, num_tags), held)
+    small = report_pictures.thumbnail(jpeg())
+    guesses = []
+    for position in range(3):
+        compared = report_pictures.compare(
+            HOSTILE, held.labels[position], held.probabilities[position], judgement.thresholds
+        )
+        guesses.append(report_pictures.Guess(position, small, **compared))
+    mistakes = [report_pictures.Mistake(7, small, name, 0.5, HOSTILE) for name in HOSTILE[:2]]
+    shown = report_plots.prepare(raw, held, judgement.shares, 10)
+    summary = summary_of(judgement, num_tags)
+    return report.Evaluation(summary, judgement, shown, guesses, mistakes, mistakes[:1])
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +149,9 @@ def test_nothing_is_loaded_from_outside_and_nothing_runs(html):
 
 
 def test_plots_load_nothing_either(html):
-    plots = [a["src"] for a in Page(html).named("img") if a["src"].startswith("data:image/svg")]
-    assert len(plots) == 3
-    for address in plots:
+    addresses = [a["src"] for a in Page(html).named("img") if a["src"].startswith("data:image/svg")]
+    assert len(addresses) == 7
+    for address in addresses:
         svg = base64.b64decode(address.partition(",")[2]).decode()
         assert "<script" not in svg
         assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', svg))
@@ -141,10 +169,10 @@ def test_pictures_have_words_and_tables_have_headers(html):
     parsed = Page(html)
     assert parsed.named("html")[0]["lang"] == "en"
     assert any(a.get("name") == "viewport" for a in parsed.named("meta"))
-    assert len(parsed.named("img")) == 6
+    assert len(parsed.named("img")) == 7 + 6
     assert all(len(attributes["alt"]) > 5 for attributes in parsed.named("img"))
     assert {attributes.get("scope") for attributes in parsed.named("th")} == {"col", "row"}
-    assert len(parsed.named("caption")) == len(parsed.named("table")) == 5
+    assert len(parsed.named("caption")) == len(parsed.named("table")) == 7
     assert len(parsed.named("h1")) == 1
 
 
@@ -158,7 +186,7 @@ def test_each_figure_stands_beside_the_prior_row_with_its_meaning(html, evaluati
 
 def test_a_tag_is_marked_by_words_not_by_colour_alone(html, evaluation):
     words = "".join(Page(html).words)
-    for kind, mark in report.MARKS:
+    for kind, mark in report_pictures.MARKS:
         if any(getattr(guess, kind) for guess in evaluation.guesses):
             assert mark in words
 
@@ -172,7 +200,7 @@ def test_without_matplotlib_the_report_says_how_to_get_plots(evaluation, monkeyp
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     parsed = Page(report.render(evaluation, {}, ""))
     assert "pip install matplotlib" in "".join(parsed.words)
-    assert len(parsed.named("img")) == 3
+    assert len(parsed.named("img")) == 6
 
 
 def test_the_same_evaluation_gives_the_same_page(evaluation, html):
@@ -188,7 +216,7 @@ def test_the_same_evaluation_gives_the_same_page(evaluation, html):
 )
 def test_a_tag_is_found_wrong_missed_or_none_of_them(labels, probabilities, thresholds):
     names = ["a", "b", "c", "d"]
-    told = report.compare(names, *map(np.array, (labels, probabilities, thresholds)))
+    told = report_pictures.compare(names, *map(np.array, (labels, probabilities, thresholds)))
     for column, name in enumerate(names):
         predicted = probabilities[column] >= thresholds[column]
         kinds = {(True, True): "found", (False, True): "wrong", (True, False): "missed"}
@@ -210,10 +238,10 @@ def test_any_text_stays_text(value):
 
 
 def test_a_thumbnail_is_a_small_jpeg_of_the_same_aspect():
-    with Image.open(io.BytesIO(report.thumbnail(jpeg(400)))) as image:
+    with Image.open(io.BytesIO(report_pictures.thumbnail(jpeg(400)))) as image:
         assert (image.format, image.size) == ("JPEG", (192, 96))
     with pytest.raises(BadPicture):
-        report.thumbnail(b"\xff\xd8 nothing \xff\xd9")
+        report_pictures.thumbnail(b"\xff\xd8 nothing \xff\xd9")
 
 
 def test_columns_of_a_text_table_line_up():
@@ -224,3 +252,90 @@ def test_columns_of_a_text_table_line_up():
 def test_the_text_says_what_was_measured(evaluation):
     text = as_text(evaluation.summary)
     assert "300 pictures" in text and "fewer than 10" in text
+
+
+def test_plots_say_in_words_what_they_show(html, evaluation):
+    drawn_plots = [a for a in Page(html).named("img") if a.get("class") == "plot"]
+    model, prior = evaluation.summary["model"], evaluation.summary["prior"]
+    told = [a["alt"] for a in drawn_plots]
+    assert len(told) == len(Page(html).named("figcaption"))
+    assert all(re.search(r"\d\.\d\d", words) for words in told)
+    for figure in ("micro_ap", "micro_auc"):
+        for values in (model, prior):
+            assert any(f"{values[figure]:.3f}" in words for words in told)
+    assert sum("before calibration 0.123" in words for words in told) == 2
+    assert any("measured 0.2000, expected 0.1100" in words for words in told)
+    assert "nan" not in " ".join(told)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (None, "too few errors"),
+        ([1.02, 0.9, 1.2], "says little"),
+        ([1.05, 1.01, 1.1], "says little"),
+        ([1.5, 1.2, 1.9], "it errs more, so the doubt tells"),
+        ([0.7, 0.6, 0.8], "errs less, not more"),
+    ],
+)
+def test_doubt_is_judged_by_its_interval(ratio, said):
+    assert said in report_plots.spread_words(ratio)
+    if ratio:
+        assert f"{ratio[1]:.2f} to {ratio[2]:.2f}" in report_plots.spread_words(ratio)
+
+
+def test_one_tag_without_cut_offs_calibration_spread_or_errors():
+    held = drawn(3, 50, 1)
+    judgement = judged(1, None, held)
+    bare = summary_of(judgement, 1) | {
+        "calibration": None, "spread": [], "spread_ratio": None, "confusions": [],
+    }  # fmt: skip
+    shown = report_plots.prepare(held, held, judgement.shares, 10)
+    parsed = Page(report.render(report.Evaluation(bare, judgement, shown), {}, ""))
+    assert len(parsed.named("img")) == 6
+    words = "".join(parsed.words)
+    assert "doubt" not in words and "Surest" not in words and "taken for" not in words
+    assert "nan" not in words
+
+
+@pytest.mark.parametrize("labels", ["none", "all", "no probabilities"])
+def test_what_cannot_be_drawn_is_left_out(labels):
+    held = drawn(4, 50, 3)
+    truth = {"none": held.labels * 0, "all": held.labels * 0 + 1}.get(labels, held.labels)
+    scores = held.probabilities * (10 if labels == "no probabilities" else 1)
+    odd = scoring.Scored(held.rows, truth, scores)
+    judgement = judged(3, None, odd)
+    shown = report_plots.prepare(odd, odd, judgement.shares, 10)
+    assert (shown.curves is None) == (labels != "no probabilities")
+    assert (shown.after is None) == (labels == "no probabilities")
+    summary = summary_of(judgement, 3) | {"calibration": None, "spread": []}
+    parsed = Page(report.render(report.Evaluation(summary, judgement, shown), {}, ""))
+    assert len(parsed.named("img")) == 4
+    assert "nan" not in "".join(parsed.words)
+    said_too_often = "too often" in "".join(parsed.words)
+    assert said_too_often == (labels == "all")
+
+
+def test_tags_with_the_largest_bias_come_first():
+    held = drawn(5, 300, len(HOSTILE))
+    table = judged(len(HOSTILE), None, held).per_tag
+    gaps = np.abs(held.probabilities.astype(float).mean(axis=0) - held.labels.mean(axis=0))
+    html = report_errors.bias_section(table, 300)
+    shown = re.findall(r"<th scope=\"row\"><bdi>(.*?)</bdi>", html)
+    expected = [page.text(HOSTILE[k]) for k in np.argsort(-gaps)[: report_errors.NUM_BIASED]]
+    assert shown == expected
+    first = int(np.argmax(gaps))
+    assert f"<td>{held.probabilities[:, first].astype(float).mean():.1%}</td>" in html
+    assert f"<td>{held.labels[:, first].mean():.1%}</td>" in html
+
+
+def test_a_plot_of_very_many_tags_stays_small():
+    rng = np.random.default_rng(0)
+    num = 30_000
+    svg = plots.ap_against_frequency(rng.integers(1, 9999, num), rng.random(num), rng.random(num))
+    assert len(svg) < 600_000
+
+
+def test_small_probabilities_are_told_finely():
+    told = [report_pictures.chance(value) for value in (0.0003, 0.5, 0.9999, 3.25, -1.0)]
+    assert told == ["0.03%", "50%", "99.99%", "3.25", "-1"]

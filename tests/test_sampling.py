@@ -2,30 +2,20 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from e621_like import dense, labels_of
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import Bounds, LinearConstraint, milp
 
-from e6tag.sampling import NO_TAG, STRATEGIES, Labels, choose, greedy
+from e6tag import choices, posts
+from e6tag.choices import Labels
+from e6tag.sampling import NO_TAG, STRATEGIES, choose
 
 COVERING = ["random", "cover", "quota"]
 
 
-def labels_of(lists, num_tags=6):
-    rows = [sorted(set(found)) for found in lists]
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    return Labels.of(offsets, np.array([c for row in rows for c in row], np.int32), num_tags)
-
-
-def dense(labels):
-    table = np.zeros((len(labels), labels.num_tags), int)
-    for row in range(len(labels)):
-        table[row, labels.of_post(row)] = 1
-    return table
-
-
 LISTS = st.lists(st.sets(st.integers(0, 5)), max_size=14)
 SEEDS = st.integers(0, 5)
+WANTED = st.integers(0, 5) | st.lists(st.integers(0, 5), min_size=6, max_size=6).map(np.array)
 
 
 @given(LISTS)
@@ -37,12 +27,44 @@ def test_labels_are_one_table_read_in_two_ways(lists):
         assert labels.with_tag(column).tolist() == np.flatnonzero(table[:, column]).tolist()
     rows = np.arange(0, len(labels), 2)
     assert labels.count(rows).tolist() == table[rows].sum(axis=0).tolist()
-    marked = np.array([True, False] * 3)
-    assert labels.count_marked(marked).tolist() == table[:, marked].sum(axis=1).tolist()
+    assert dense(labels.take(rows)).tolist() == table[rows].tolist()
+    values = np.array([1, 20, 300, 4000, 50000, 600000])
+    assert labels.sum_of(values).tolist() == (table @ values).tolist()
+    assert labels.sum_of(values / 3) == pytest.approx(table @ values / 3)
+
+
+@given(LISTS, st.lists(st.booleans(), min_size=6, max_size=6))
+def test_the_rarest_marked_tag_of_each_post_is_found(lists, marked):
+    labels = labels_of(lists)
+    rows = np.arange(len(labels))[::-1]
+    expected = [
+        min(
+            (tag for tag in lists[row] if marked[tag]),
+            key=lambda tag: (labels.available[tag], tag),
+            default=NO_TAG,
+        )
+        for row in rows.tolist()
+    ]
+    assert labels.rarest_of(rows, np.array(marked)).tolist() == expected
+
+
+@pytest.mark.parametrize("num_tags", [40, 70_000])
+def test_labels_are_the_same_whether_read_in_one_piece_or_many(monkeypatch, num_tags):
+    rng = np.random.default_rng(0)
+    lists = [rng.choice(num_tags, rng.integers(0, 9), replace=False) for _ in range(100)]
+    whole = labels_of(lists, num_tags)
+    rows, sums = whole.rows, whole.sum_of(np.arange(num_tags))
+    taken = whole.take(np.arange(99, 0, -2))
+    monkeypatch.setattr(choices, "CHUNK_POSTS", 7)
+    monkeypatch.setattr(posts, "CHUNK_ROWS", 7)
+    pieces = Labels.of(whole.offsets, whole.columns, num_tags)
+    assert pieces.rows.tolist() == rows.tolist()
+    assert pieces.sum_of(np.arange(num_tags)).tolist() == sums.tolist()
+    assert pieces.take(np.arange(99, 0, -2)).columns.tolist() == taken.columns.tolist()
 
 
 @pytest.mark.parametrize("strategy", COVERING)
-@given(lists=LISTS, wanted=st.integers(0, 5), seed=SEEDS)
+@given(lists=LISTS, wanted=WANTED, seed=SEEDS)
 def test_every_tag_gets_what_is_wanted_or_all_there_is(strategy, lists, wanted, seed):
     labels = labels_of(lists)
     choice = choose(strategy, labels, wanted, np.random.default_rng(seed))
@@ -52,12 +74,12 @@ def test_every_tag_gets_what_is_wanted_or_all_there_is(strategy, lists, wanted, 
 
 @pytest.mark.parametrize("strategy", list(STRATEGIES))
 @given(lists=LISTS, wanted=st.integers(0, 5), seed=SEEDS, budget=st.none() | st.integers(0, 9))
-def test_choices_are_distinct_within_budget_and_repeatable(strategy, lists, wanted, seed, budget):
+def test_choices_are_distinct_and_repeatable(strategy, lists, wanted, seed, budget):
     labels = labels_of(lists)
     choice = choose(strategy, labels, wanted, np.random.default_rng(seed), budget)
     again = choose(strategy, labels, wanted, np.random.default_rng(seed), budget)
     assert len(set(choice.rows.tolist())) == len(choice.rows)
-    assert len(choice.rows) <= (len(labels) if budget is None else budget)
+    assert budget is None or len(choice.rows) == min(budget, len(labels))
     assert len(choice.rows) == len(choice.tags) == len(choice.weights)
     assert (choice.weights >= 1).all() and np.isfinite(choice.weights).all()
     assert choice.rows.tolist() == again.rows.tolist()
@@ -79,65 +101,6 @@ def test_all_takes_all():
     assert choice.rows.tolist() == [0, 1, 2]
     assert set(choice.tags.tolist()) == {NO_TAG}
     assert choice.weights.tolist() == [1, 1, 1]
-
-
-# cover
-
-
-def fewest(table, wanted):
-    """The fewest posts that cover, by branch and bound."""
-    needed = np.minimum(table.sum(axis=0), wanted)
-    result = milp(
-        np.ones(len(table)),
-        integrality=np.ones(len(table)),
-        bounds=Bounds(0, 1),
-        constraints=LinearConstraint(table.T, lb=needed),
-    )
-    return round(result.fun)
-
-
-CASES = st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=14)
-
-
-@settings(deadline=None)
-@given(CASES, st.integers(1, 4))
-def test_greedy_is_within_the_harmonic_bound_of_the_fewest(lists, wanted):
-    labels = labels_of(lists)
-    optimum = fewest(dense(labels), wanted)
-    bound = sum(1 / i for i in range(1, max(map(len, lists)) + 1))
-    rows, _ = greedy(labels, wanted)
-    pruned = choose("cover", labels, wanted, np.random.default_rng(0)).rows
-    assert optimum <= len(pruned) <= len(rows) <= bound * optimum + 1e-9
-
-
-@given(CASES, st.integers(1, 4))
-def test_no_post_of_a_cover_can_be_dropped(lists, wanted):
-    labels = labels_of(lists)
-    rows = choose("cover", labels, wanted, np.random.default_rng(0)).rows
-    needed = np.minimum(labels.available, wanted)
-    for position in range(len(rows)):
-        assert (labels.count(np.delete(rows, position)) < needed).any()
-
-
-def test_a_post_that_later_ones_made_needless_is_dropped():
-    labels = labels_of([{1, 2, 3, 4}, {1, 2, 5}, {0, 3, 4}])
-    assert greedy(labels, 1)[0].tolist() == [0, 1, 2]
-    assert choose("cover", labels, 1, np.random.default_rng(0)).rows.tolist() == [1, 2]
-
-
-@given(CASES, st.integers(1, 4))
-def test_greedy_takes_a_post_of_largest_gain_each_time(lists, wanted):
-    labels = labels_of(lists)
-    table = dense(labels)
-    lacking = np.minimum(table.sum(axis=0), wanted)
-    rows, _ = greedy(labels, wanted)
-    left = np.ones(len(table), bool)
-    for row in rows.tolist():
-        gains = np.where(left, table @ (lacking > 0), -1)
-        assert gains[row] == gains.max() and row == np.argmax(gains)
-        lacking = np.maximum(lacking - table[row], 0)
-        left[row] = False
-    assert not lacking.any()
 
 
 def test_a_cover_takes_fewer_posts_than_the_other_strategies():

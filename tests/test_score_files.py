@@ -1,6 +1,9 @@
 """Scores of others: three formats give the same figures; what is wrong is named by its row."""
 
+import io
 import json
+import pickle
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -104,6 +107,26 @@ def test_logits_are_ranked_but_not_calibrated(data, tmp_path):
     assert any("not probabilities" in note for note in summary["notes"])
 
 
+def test_logits_of_val_itself_are_not_fitted_either(data, tmp_path):
+    table = table_of(data)
+    expected = evaluated(write(table, tmp_path / "p.csv"), data, "--split", "val")["model"]
+    table[list(NAMES)] = 100 * table[list(NAMES)] - 50
+    summary = evaluated(write(table, tmp_path / "z.csv"), data, "--split", "val")
+    assert summary["model"]["macro_ap"] == pytest.approx(expected["macro_ap"], abs=1e-6)
+    assert (summary["thresholds"], summary["model"]["micro_f1"]) == (None, None)
+    assert not any("no scores of the val" in note for note in summary["notes"])
+
+
+def test_two_things_to_judge_are_refused(data, tmp_path):
+    path = write(table_of(data), tmp_path / "a.csv")
+    for more in (["--onnx", "model.onnx"], ["--compare", path, path]):
+        done = run_command(
+            [ROOT / "eval.py", "--predictions", path, "--data", data, *more], tmp_path
+        )
+        assert done.returncode == 2
+        assert b"--predictions and --onnx" in done.stderr
+
+
 def test_tags_without_scores_are_left_out_and_counted(data, tmp_path):
     table = table_of(data).drop(columns=[NAMES[0], NAMES[3]])
     summary = evaluated(write(table, tmp_path / "a.parquet"), data)
@@ -160,6 +183,8 @@ def test_a_bad_file_is_exit_4_its_first_bad_row_and_no_report(data, tmp_path, pr
         ({"post_id": [1.5], "tags": ["a"], "scores": [[0.1]]}, ["whole numbers"]),
         ({"post_id": [1], "tags": ["a"], "scores": [["x"]]}, ["expected numbers"]),
         ({"post_id": [1], "tags": np.array([object()]), "scores": [[0.1]]}, ["nothing pickled"]),
+        ({"post_id": [[1]], "tags": ["a"], "scores": [[0.1]]}, ["post_id has the shape (1, 1)"]),
+        ({"md5": [1], "tags": ["a"], "scores": [[0.1]]}, ["md5 is int64, expected text"]),
     ],
 )
 def test_archives_of_another_make_are_refused(tmp_path, arrays, words):
@@ -182,7 +207,14 @@ def test_archives_of_another_make_are_refused(tmp_path, arrays, words):
         ("post_id,a\nx,0.5\n", ["post_id is"]),
         ("post_id,tag,score\n1,a,0.5\n1,a,0.6\n", ["row 2", "'a' twice"]),
         ("post_id,tag,score\n1,a,0.5\n1,b,nan\n", ["row 2", "finite"]),
-        ("post_id,a\n1,0.5,0.7\n", ["cannot be read"]),
+        ("post_id,tag,score\n1,a,0.5\n,b,0.6\n", ["row 2", "post_id is empty"]),
+        ("post_id,tag,score\n1,a,0.5\nx,b,0.6\n", ["row 2", "post_id is 'x'"]),
+        ("post_id,tag,score\n1,a,0.5\n1,,0.6\n", ["row 2", "tag is empty"]),
+        ("post_id,post_id,a\n1,2,0.5\n", ["post_id is there twice"]),
+        ("post_id,a\n1,0.5\n2.5,0.5\n", ["row 2", "post_id is 2.5"]),
+        ("post_id,a\n1,0.5\n2,1e300\n", ["row 2", "of 32 bits"]),
+        ("post_id,a\n1,true\n", ["row 1", "is True, expected a number"]),
+        ("post_id,a,b\n1,0.5,0.7\n2,0.5\n", ["cannot be read", "line 3"]),
         ("\x00\x01\x02", ["expected a column post_id"]),
     ],
 )
@@ -191,6 +223,55 @@ def test_tables_of_another_make_are_refused(tmp_path, text, words):
     with pytest.raises(DataError) as caught:
         read_scores(tmp_path / "a.csv")
     assert all(word in str(caught.value) for word in [*words, "a.csv"]), caught.value
+
+
+def test_a_row_without_tag_is_not_the_last_tags(tmp_path):
+    table = pd.DataFrame({"post_id": [1, 1], "tag": ["a", None], "score": [0.5, 0.2]})
+    table.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="row 2: tag is empty"):
+        read_scores(tmp_path / "a.parquet")
+
+
+def test_a_csv_that_is_not_utf_8_is_named(tmp_path):
+    (tmp_path / "a.csv").write_bytes("post_id,caf\xe9\n1,0.5\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"a\.csv cannot be read .*utf-8"):
+        read_scores(tmp_path / "a.csv")
+
+
+def archive_of(path, **members):
+    """A zip of members in bytes, as no NumPy would write it."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_files_that_are_no_archives_are_named(tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros((2, 2)))
+    single = (tmp_path / "one.npy").read_bytes()
+    header = io.BytesIO()
+    claims = {"descr": "<f8", "fortran_order": False, "shape": (10**8, 10**6)}
+    np.lib.format.write_array_header_1_0(header, claims)
+    archive_of(tmp_path / "members.npz", post_id=b"1", tags=b"a", scores=b"0.5")
+    archive_of(
+        tmp_path / "claims.npz",
+        **{f"{name}.npy": header.getvalue() for name in ("post_id", "tags")},
+    )
+    for name, content in (("single", single), ("pickle", pickle.dumps({"a": 1})), ("none", b"")):
+        (tmp_path / f"{name}.npz").write_bytes(content)
+    for name in ("single", "pickle", "none", "members", "claims"):
+        with pytest.raises(DataError, match=rf"{name}\.npz"):
+            read_scores(tmp_path / f"{name}.npz")
+
+
+def test_md5_of_archives_and_pairs_are_text_in_any_case(tmp_path):
+    values = np.array([[0.25], [0.5]], np.float32)
+    md5, tags = np.array([b"AA01", b"BB02"]), np.array([b"wolf"])
+    np.savez(tmp_path / "a.npz", md5=md5, tags=tags, scores=values)
+    (tmp_path / "a.csv").write_text("md5,tag,score\nAA01,wolf,0.25\nBB02,wolf,0.5\n")
+    for name in ("a.npz", "a.csv"):
+        scores = read_scores(tmp_path / name)
+        assert (list(scores.posts), list(scores.tags)) == (["aa01", "bb02"], ["wolf"])
+        assert scores.values.tolist() == values.tolist()
 
 
 def test_a_parquet_file_that_is_none_is_named(tmp_path):

@@ -74,6 +74,24 @@ def test_places_are_where_the_tarfile_module_finds_the_pictures(tmp_path):
     ]
 
 
+@given(st.integers(0, 3), st.integers(0, 511), st.integers(1, 255))
+def test_a_damaged_header_is_never_misread(tmp_path_factory, member, place, change):
+    path = tmp_path_factory.mktemp("shards") / "val-00000.tar"
+    places = shards.write_shard(path, [example(1, 8), example(2, 9)])
+    whole = list(shards.read_shard_index(path))
+    with tarfile.open(path) as tar:
+        starts = [one.offset for one in tar]
+    content = bytearray(path.read_bytes())
+    content[starts[member] + place] ^= change
+    path.write_bytes(content)
+    try:
+        found = list(shards.read_shard_index(path))
+    except DataError as problem:
+        assert str(path) in str(problem)
+    else:
+        assert found == whole and [(one.offset, one.length) for one in found] == places
+
+
 def test_the_same_examples_give_the_same_bytes(tmp_path):
     def write(name, umask):
         before = os.umask(umask)

@@ -1,15 +1,23 @@
 """The e621 side: exports with every oddity, the export index, where files are."""
 
 import csv
+import getpass
 import gzip
 import hashlib
 import io
 import json
+import os
 import random
+import shutil
+import subprocess
+import tempfile
+from dataclasses import fields
+from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_posts import POST_HEADER, csv_text, md5_of, post_row, write_export, write_gzip
 
@@ -23,8 +31,18 @@ from e6tag.sites.e621 import (
     preview_size,
     sample_size,
 )
+from e6tag.sites.e621_posts import POST_COLUMNS, collect
+from e6tag.sites.e621_quick import read_quickly
+from e6tag.sites.e621_tables import typed_chunks
 
 MD5 = "0123456789abcdef0123456789abcdef"
+
+
+def postgresql():
+    """Folder of PostgreSQL's programs."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    on_path = shutil.which("postgres")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
 def read(folder):
@@ -89,6 +107,7 @@ TAGS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(FIELD, FIELD, TAGS), min_size=1, max_size=5))
 def test_any_text_in_any_field_leaves_the_rest_as_it_was(tmp_path_factory, posts):
     rows = [
@@ -100,15 +119,74 @@ def test_any_text_in_any_field_leaves_the_rest_as_it_was(tmp_path_factory, posts
     assert [found.tags_of(row) for row in range(len(found))] == [tags for _, _, tags in posts]
 
 
-def test_reading_in_chunks_is_reading_at_once(tmp_path, monkeypatch):
-    rows = [post_row(i, tag_string=f"a t{i}", description="x\ny") for i in range(1, 24)]
-    write_export(tmp_path, rows)
-    whole = read(tmp_path).posts
+def columns_of(posts):
+    return {f.name: np.asarray(getattr(posts, f.name)).tolist() for f in fields(posts)}
+
+
+def read_both_ways(path):
+    """Columns and skipped rows, read quickly and line by line."""
+    for reader in (read_quickly, typed_chunks):
+        posts, skipped = collect(path, reader(path, POST_COLUMNS), frozenset("sqe"))
+        yield columns_of(posts), skipped
+
+
+ODD_FIELDS = {
+    "md5": st.sampled_from([MD5, MD5.upper(), "", "é" * 16, MD5[:-1], MD5[:-1] + "G", "0" * 33]),
+    "rating": st.sampled_from(["s", "q", "e", "S", "", "safe"]),
+    "file_ext": st.sampled_from(["png", "JPG", "swf", "", "exe", "pn\0g"]),
+    "image_width": st.integers(-3, 2**31 + 3).map(str) | st.just(""),
+    "parent_id": st.integers(-(2**63), 2**63 - 1).map(str) | st.just(""),
+    "created_at": st.sampled_from(
+        ["", "1969-12-31 23:59:59.999999", "2007-02-10 03:12:04.5", "2020-02-29 00:00:00"]
+    ),
+    "is_deleted": st.sampled_from("tf"),
+    "tag_string": TAGS.map(" ".join) | st.sampled_from([" ", "a  b", " a ", "a a", "a\0b"]),
+    "description": FIELD,
+    "source": FIELD,
+}
+ODD_ROWS = st.lists(st.fixed_dictionaries({}, optional=ODD_FIELDS), min_size=1, max_size=8)
+
+
+@settings(deadline=None)
+@given(ODD_ROWS)
+def test_reading_quickly_is_reading_line_by_line(tmp_path_factory, odd):
+    rows = [post_row(number, **fields) for number, fields in enumerate(odd, 1)]
+    folder = write_export(tmp_path_factory.mktemp("export"), [*rows, post_row(99)])
+    quick, exact = read_both_ways(folder / "posts.csv.gz")
+    assert quick == exact
+
+
+@pytest.mark.parametrize("size", [1400, 1700, 2500, 5000])
+def test_reading_in_pieces_is_reading_at_once(tmp_path, monkeypatch, size):
+    rows = [post_row(i, tag_string=f"a t{i}", description='x\n"y"\r\n' * i) for i in range(1, 24)]
+    path = write_export(tmp_path, rows) / "posts.csv.gz"
+    (whole, _), _ = read_both_ways(path)
+    monkeypatch.setattr("e6tag.sites.e621_quick.BLOCK_BYTES", size)
     monkeypatch.setattr("e6tag.sites.e621_tables.CHUNK_ROWS", 5)
-    parts = read(tmp_path).posts
-    assert parts.post_id.tolist() == whole.post_id.tolist()
-    assert parts.tag_indices.tolist() == whole.tag_indices.tolist()
-    assert parts.tag_names == whole.tag_names
+    assert [columns for columns, _ in read_both_ways(path)] == [whole, whole]
+
+
+UNCLEAR = {
+    "a row longer than a block": [post_row(1), post_row(2, description="x" * 4000)],
+    "a number with a plus": [post_row(1), post_row(2, score="1", parent_id="+1")],
+}
+
+
+@pytest.mark.parametrize("rows", UNCLEAR.values(), ids=UNCLEAR.keys())
+def test_what_cannot_be_read_quickly_is_read_all_the_same(tmp_path, monkeypatch, caplog, rows):
+    monkeypatch.setattr("e6tag.sites.e621_quick.BLOCK_BYTES", 2000)
+    caplog.set_level("INFO", "e6tag")
+    posts = read(write_export(tmp_path, rows)).posts
+    assert posts.post_id.tolist() == [1, 2]
+    assert caplog.text.count("line by line") == 1
+
+
+def test_an_end_within_quotes_is_noticed_where_arrow_would_not(tmp_path):
+    text = csv_text(POST_HEADER, [post_row(1), post_row(2, last_commented_at="x,")])
+    write_export(tmp_path)
+    write_gzip(tmp_path / "posts.csv.gz", text[: text.rindex('"')])
+    with pytest.raises(DataError, match=r"line 3.*quoted"):
+        read(tmp_path)
 
 
 LONG_TAGS = " ".join(f"tag_{i:0>95}" for i in range(2000))
@@ -129,12 +207,16 @@ GOOD_ROWS = {
     },
     "no size in bytes": {"file_size": ""},
     "no tags": {"tag_string": ""},
+    "100 characters": {"tag_string": f"{'a' * 100} {'é' * 100}"},
+    "width 1": {"image_width": "1"},
+    "like a path or a search": {"tag_string": "../.. / .. -x rating:s wolf Wolf \\. #x"},
     "NUL in a text we do not use": {"description": "a\0b"},
 }
 
 
 @pytest.mark.parametrize("fields", GOOD_ROWS.values(), ids=GOOD_ROWS.keys())
-def test_odd_but_legal_rows_are_read(tmp_path, fields):
+def test_odd_but_legal_rows_are_read_and_quickly(tmp_path, caplog, fields):
+    caplog.set_level("INFO", "e6tag")
     row = post_row(3) | fields
     posts = read(write_export(tmp_path, [row, post_row(1)])).posts
     assert sorted(posts.post_id.tolist()) == sorted([1, int(row["id"])])
@@ -142,6 +224,7 @@ def test_odd_but_legal_rows_are_read(tmp_path, fields):
     assert posts.tags_of(at) == row["tag_string"].split(" " if row["tag_string"] else None)
     assert posts.md5[at].decode() == row["md5"].lower()
     assert posts.ext[at] == "png"
+    assert "line by line" not in caplog.text
 
 
 BAD_ROWS = {
@@ -175,6 +258,58 @@ def test_posts_are_in_order_and_the_last_row_of_an_id_counts(tmp_path):
     assert collection.posts.post_id.tolist() == [2, 5, 9]
     assert collection.posts.tags_of(0) == ["new"]
     assert collection.skipped == {"duplicate_id": 1}
+
+
+def test_what_a_real_postgresql_writes_is_read_as_it_was_meant(tmp_path_factory, caplog):
+    caplog.set_level("INFO", "e6tag")
+    binaries, user = postgresql(), "postgres" if os.geteuid() == 0 else getpass.getuser()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed")
+    tags = [":3 café cafe\u0301 \\. \" ' %41 &amp;", "", "solo", None, "a,b c"]
+    texts = ["a\r\nb", "\\.", '"', "", "x\ry,"]
+    values = ",".join(
+        f"({i + 1}, {sql(texts[i])}, {sql(tags[i])}, {sql(texts[-i])}, {parent})"
+        for i, parent in enumerate([9, "NULL", 11, "NULL", 13])
+    )
+    select = (
+        "SELECT id, timestamp '2007-02-10 03:12:04.5' created_at, md5(id::text) md5, source, "
+        "'s' rating, 900 image_width, 600 image_height, tag_string, 'png' file_ext, parent_id, "
+        "12345 file_size, description, 3.50::numeric duration, id = 3 is_deleted, "
+        "false is_pending, id = 2 is_flagged, ARRAY[1,2] ids FROM (VALUES "
+        f"{values}) t(id, source, tag_string, description, parent_id) ORDER BY id"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            shutil.chown(folder, user)
+        except LookupError:
+            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+
+        def run(*command, text=""):
+            subprocess.run(command, input=text.encode(), user=user, cwd=name, check=True)
+
+        run(binaries / "initdb", "-D", "db", "--no-sync", "-E", "UTF8", "--locale", "C.UTF-8")
+        copy = f"COPY ({select}) TO '{folder}/out.csv' WITH CSV HEADER\n"
+        run(binaries / "postgres", "--single", "-D", "db", "postgres", text=copy)
+        content = (folder / "out.csv").read_bytes()
+    folder = write_export(tmp_path_factory.mktemp("export"))
+    write_gzip(folder / "posts.csv.gz", content)
+    posts = read(folder).posts
+    assert "line by line" not in caplog.text
+    assert posts.post_id.tolist() == [1, 2, 3, 4, 5]
+    assert posts.md5.tolist() == [md5_of(i) for i in range(1, 6)]
+    assert posts.parent_id.tolist() == [9, 0, 11, 0, 13]
+    assert posts.is_deleted.tolist() == [i == 3 for i in range(1, 6)]
+    assert [posts.tags_of(row) for row in range(5)] == [(text or "").split() for text in tags]
+    assert set(posts.created_at.tolist()) == {datetime(2007, 2, 10, 3, 12, 4)}
+
+
+def sql(text):
+    """A text as an SQL literal on one line, as single-user mode needs it."""
+    if text is None:
+        return "NULL"
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return "E'" + escaped.replace("\r", "\\r").replace("\n", "\\n") + "'"
 
 
 # Exports: how files may be written
@@ -439,7 +574,9 @@ def test_a_table_row_says_where_the_files_are():
 
 def test_every_site_offers_what_a_site_must(tmp_path):
     for name in NAMES:
-        site = open_site(name, folder=tmp_path if name == "folder" else None)
+        folder = tmp_path if name == "folder" else None
+        url = None if folder else "https://example.net"
+        site = open_site(name, base_url=url, folder=folder)
         assert site.name == name
         assert site.safe_ratings <= site.ratings.keys()
         assert "general" in site.categories.values()
@@ -449,7 +586,8 @@ def test_every_site_offers_what_a_site_must(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "folder"), [("e621", "here"), ("folder", None), ("danbooru", None)]
+    ("name", "folder"),
+    [("e621", "here"), ("folder", None), ("danbooru", "here"), ("nobooru", None)],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path, name, folder):
     with pytest.raises(ConfigError):

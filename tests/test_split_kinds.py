@@ -14,9 +14,9 @@ from e6tag.config import DownloadConfig
 from e6tag.eligibility import is_blacklisted
 from e6tag.errors import ConfigError
 from e6tag.planning import make_plan
-from e6tag.sampling import STRATEGIES, Labels
+from e6tag.sampling import STRATEGIES, Labels, choose, lower_bound
 from e6tag.sites.base import Collection
-from e6tag.split_choices import fewest_posts
+from e6tag.split_choices import add_random
 from e6tag.tags import Relations
 
 KINDS = ["hash", "time", "artist", "stratified"]
@@ -185,6 +185,59 @@ def test_weighted_counts_with_random_posts_are_right_on_average():
     assert found == pytest.approx(truth, rel=0.1)
 
 
+@given(
+    rows=st.lists(st.sets(st.integers(0, 3)).map(sorted), min_size=1, max_size=20),
+    wanted=st.integers(0, 4),
+    budget=st.none() | st.integers(0, 9),
+    seed=st.integers(0, 3),
+)
+def test_chances_of_all_posts_are_the_inverse_of_the_weights_of_those_chosen(
+    rows, wanted, budget, seed
+):
+    labels = labels_of(rows, 4)
+    for strategy in ("random", "all"):
+        choice = choose(strategy, labels, wanted, np.random.default_rng(seed), budget)
+        assert ((choice.chances >= 0) & (choice.chances <= 1)).all()
+        assert choice.weights * choice.chances[choice.rows] == pytest.approx(1)
+
+
+def test_random_posts_mend_the_counts_that_the_random_strategy_gets_wrong():
+    """Posts that have only tags which rarer ones had filled stood no chance before."""
+    table = np.random.default_rng(3).random((2000, 12)) < np.linspace(0.03, 0.3, 12)
+    labels = labels_of([np.flatnonzero(row).tolist() for row in table], 12)
+    counts = {0: np.zeros(13), 200: np.zeros(13)}
+    for seed in range(60):
+        for num_extra in counts:
+            rng = np.random.default_rng(seed)
+            choice = add_random(labels, choose("random", labels, 40, rng), num_extra, rng)
+            weighted = table[choice.rows].T @ choice.weights
+            counts[num_extra] += np.append(weighted, choice.weights.sum()) / 60
+    truth = np.append(labels.available, 2000)
+    without, mended = counts[0] / truth, counts[200] / truth
+    assert without.min() < 0.9
+    assert mended == pytest.approx(np.ones(13), abs=0.08)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("budget", "num_extra"), [(60, 0), (60, 10), (60, 60), (None, 10**6)])
+def test_a_budget_is_what_all_of_a_plan_comes_to(collection, strategy, budget, num_extra):
+    options = replace(OPTIONS, strategy=strategy, budget=budget, extra_random=num_extra)
+    table = make_plan(collection, SITE, options).table
+    assert table["post_id"].is_unique
+    assert len(table) <= (budget or len(collection.posts))
+    num_random = (table["reason"] == "random").sum()
+    if budget is None:
+        assert len(table) == len(collection.posts)
+    else:
+        assert min(num_extra, 45) <= num_random <= min(num_extra * 1.3, budget)
+
+
+def test_more_random_posts_than_the_budget_are_refused(collection):
+    options = replace(OPTIONS, budget=60, extra_random=61)
+    with pytest.raises(ConfigError, match="--extra-random 61 is more than --budget 60"):
+        make_plan(collection, SITE, options)
+
+
 BLACKLISTED = [
     ("gore", "gore wolf", "s", True),
     ("gore", "wolf", "s", False),
@@ -232,4 +285,4 @@ def test_no_choice_that_meets_the_demands_is_smaller_than_the_bound(rows, wanted
             labels.count(np.flatnonzero([chosen >> i & 1 for i in range(len(rows))])) >= demands
         ).all()
     ]
-    assert fewest_posts(labels, wanted) <= min(sizes)
+    assert lower_bound(labels, wanted) <= min(sizes)

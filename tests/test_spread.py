@@ -61,3 +61,44 @@ def test_figures_are_means_by_brute_force():
 
 def test_a_model_without_spread_gets_no_table():
     assert spread.spread_table(np.ones((3, 2)), np.ones((3, 2)), np.ones((3, 2))).empty
+
+
+def test_the_interval_of_the_contrast_is_that_of_a_bootstrap():
+    rng = np.random.default_rng(3)
+    num, num_tags = 400, 30
+    p = rng.beta(0.5, 2.0, (num, num_tags))
+    sd = rng.random(p.shape)
+    groups = np.arange(num) // 2
+    # Near-copies have the same labels, so that pictures are not independent.
+    truth = (rng.random((num // 2, num_tags)) < p[::2])[groups]
+    found = spread.contrast(truth, p, sd, groups)
+    level = spread.levels(p.ravel(), sd.ravel()).reshape(p.shape)
+    wide, narrow = (level == spread.NUM_LEVELS - 1), level == 0
+    squares = (p - truth) ** 2
+    assert found.ratio == pytest.approx(squares[wide].mean() / squares[narrow].mean())
+    sums = np.stack(
+        [(values * inside).sum(axis=1).reshape(-1, 2).sum(axis=1)
+         for inside in (wide, narrow) for values in (squares, np.ones_like(p))]
+    )  # fmt: skip
+    drawn = rng.multinomial(num // 2, np.full(num // 2, 2 / num), 4000) @ sums.T
+    ratios = (drawn[:, 0] / drawn[:, 1]) / (drawn[:, 2] / drawn[:, 3])
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    assert found.low == pytest.approx(low, rel=0.03)
+    assert found.high == pytest.approx(high, rel=0.03)
+
+
+def test_the_contrast_tells_doubt_that_means_something():
+    rng = np.random.default_rng(4)
+    p, doubt = rng.random((4000, 10)), rng.random((4000, 10))
+    truth = rng.random(p.shape) < p + doubt * (0.5 - p)
+    assert spread.contrast(truth, p, doubt).low > 1.05
+    empty = spread.contrast(rng.random(p.shape) < p, p, doubt)
+    assert empty.low < 1 < empty.high
+
+
+def test_no_contrast_without_spread_without_errors_or_of_one_group():
+    rng = np.random.default_rng(5)
+    p, sd = rng.random((20, 3)), rng.random((20, 3))
+    assert spread.contrast(p > 0.5, p, np.ones_like(p)) is None
+    assert spread.contrast(np.ones_like(p), np.ones_like(p), sd) is None
+    assert spread.contrast(p > 0.5, p, sd, np.zeros(20)) is None

@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import floyd_warshall
 
-from e6tag.errors import DataError, RunError
-from e6tag.tags import Relations, Tag, Vocabulary
+from e6tag.errors import ConfigError, DataError, RunError
+from e6tag.tags import Relations, Tag, Vocabulary, named, on_cycles, problems_of, read_tag_list
 
-AWKWARD = [":3", "<3", "...", "^_^", "a,b", '"', "'s_name", "café", "cafe\u0301", "-x", "rating:s"]
+AWKWARD = [
+    ":3", "<3", "...", "..", "/", "../x", "^_^", "a,b", '"', "'s_name", "café", "cafe\u0301", "-x",
+    "rating:s", "%41", "&amp;", "#hash", "\u202eabc", "a\u200bb", "ab", "x" * 100, "🐺", "Wolf",
+    "wolf", "\u2028", "\x85x",
+]  # fmt: skip
+"""names that look alike, or like something else"""
 
 
 def test_a_vocabulary_is_read_as_it_was_written(tmp_path):
@@ -109,3 +114,86 @@ def test_closing_twice_is_closing_once(aliases, implications, names):
     )
     once = relations.close(map(str, names))
     assert relations.close(once) == once
+
+
+# What leads nowhere
+
+
+@given(EDGES)
+def test_cycles_are_where_a_node_reaches_itself(edges):
+    targets: dict[int, set[int]] = {}
+    graph = np.zeros((8, 8))
+    for start, stop in edges:
+        targets.setdefault(start, set()).add(stop)
+        graph[start, stop] = 1
+    # In exactly n steps, by powers of the adjacency matrix.
+    power, reaches = graph, np.zeros(8, bool)
+    for _ in range(8):
+        reaches |= np.diag(power) > 0
+        power = (power @ graph > 0).astype(float)
+    assert sorted(on_cycles(targets)) == np.flatnonzero(reaches).tolist()
+
+
+def test_loops_and_missing_targets_are_told_apart():
+    relations = Relations(
+        {"a": "b", "b": "a", "into": "a", "old": "new", "dogs": "dog", "very_old": "old"},
+        {"c": ["d"], "d": ["c"], "dog": ["canine", "gone"], "wolf": ["dogs"], "dogs": ["wolf"]},
+    )
+    known = {"a", "b", "c", "d", "dog", "wolf", "canine"}
+    assert problems_of(relations, known) == {
+        "alias_loop": ["a", "b"],
+        "alias_to_nothing": ["into", "old", "very_old"],
+        "implication_cycle": ["c", "d", "dog", "wolf"],
+        "implication_to_nothing": ["dog"],
+    }
+    assert problems_of(Relations({"dogs": "dog"}, {"dog": ["canine"]}), known) == {}
+
+
+def test_many_names_are_counted_and_the_first_few_shown():
+    kinds = {"alias_loop": ["a"], "unknown": [*"bcdefgh"]}
+    assert named(kinds) == "1 alias loop (a); 7 unknown (b, c, d, e, f, ...)"
+
+
+# Lists of tags
+
+
+LIST = "\ufeff" + "\n".join(["  wolf ", "", "#hash", "two words\r", "\t:3", *AWKWARD]) + "\n\n"
+
+
+def test_a_list_of_tags_is_its_lines(tmp_path):
+    (tmp_path / "list").write_bytes(LIST.encode())
+    expected = ("wolf", "#hash", "two words", ":3", *AWKWARD)
+    assert read_tag_list(tmp_path / "list") == expected
+
+
+def test_a_tags_csv_is_a_list_of_its_names(tmp_path):
+    vocabulary = Vocabulary([Tag(i, name, 0, 1) for i, name in enumerate(AWKWARD)])
+    vocabulary.write(tmp_path / "tags.csv")
+    assert read_tag_list(tmp_path / "tags.csv") == tuple(AWKWARD)
+    text = "count,name,category,tag_id,more\r\n1,b,0,7,x\r\n1,a,0,8,y\r\n"
+    (tmp_path / "other.csv").write_bytes(text.encode())
+    assert read_tag_list(tmp_path / "other.csv") == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "names no tag"),
+        (b" \n\t\r\n", "names no tag"),
+        (b"a\n\xff\n", "not UTF-8"),
+        (b"tag_id,name,category,count\n1,a,zero,3\n", "line 2"),
+        (None, "missing"),
+    ],
+)
+def test_a_list_that_is_none_is_a_usage_error_that_names_it(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "list").write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        read_tag_list(tmp_path / "list")
+
+
+def test_a_list_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "list").write_text("wolf\n")
+    monkeypatch.setattr("e6tag.tags.MAX_TAGS_FILE_BYTES", 3)
+    with pytest.raises(ConfigError, match="larger"):
+        read_tag_list(tmp_path / "list")

@@ -97,6 +97,27 @@ def test_rounding_is_up_and_by_little(value):
 
 def test_never_stays_never():
     assert thresholds.round_up(math.inf) == math.inf
+    assert thresholds.round_down(math.inf) == math.inf
+
+
+@given(st.floats(1e-9, 2.0))
+def test_rounding_down_is_by_little_too(value):
+    rounded = thresholds.round_down(value)
+    assert value * (1 - 2e-5) <= rounded <= value
+    assert float(f"{rounded:.6g}") == rounded
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("decimals", [1, 2, 7])
+def test_the_cut_off_reaches_the_best_f1_of_scores_as_a_file_holds_them(seed, decimals):
+    truth, scores = drawn(seed)
+    scores = np.round(scores.astype(np.float64), decimals).astype(np.float32)
+    fitted = thresholds.fit(truth, scores, np.zeros(6, np.int64)).thresholds
+    y, s = truth.ravel(), scores.ravel()
+    best = max(oracle.f1_score(y, s >= cut) for cut in np.unique(s[y]))
+    assert oracle.f1_score(y, s >= fitted[0]) == pytest.approx(
+        best, abs=1e-9 if decimals < 7 else 2e-4
+    )
 
 
 def population(rng, num, slope):

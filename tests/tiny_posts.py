@@ -23,6 +23,7 @@ COLUMNS: dict[str, tuple[str, Any]] = {
     "is_deleted": ("?", False),
     "is_pending": ("?", False),
     "is_flagged": ("?", False),
+    "is_hidden": ("?", False),
 }
 
 

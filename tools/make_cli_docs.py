@@ -26,7 +26,7 @@ Made from the commands by `make docs`; don't edit.
 Options: default < `--config FILE.toml` < flag.
 Exit codes: 0 done; 1 done, but some inputs failed (each is named); 2 bad usage, or a folder, disk
 or port that cannot be used; 3 network or site; 4 bad data; 5 run or model missing or broken;
-130 interrupted (the same command resumes).
+70 a defect of e6tag (please report it); 130 interrupted (the same command resumes).
 """
 
 

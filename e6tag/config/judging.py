@@ -31,8 +31,14 @@ class EvalConfig(JobConfig):
     """with --onnx: how it takes pictures; wd: BGR 0..255 on a white square; e6tag: as our runs"""
     compare: tuple[Path, ...] = ()
     """two runs, or files of scores: how the second differs from the first, with paired intervals"""
+    counts: Path | None = None
+    """what do published counts come to? a table of right and wrong decisions instead of a run: CSV
+    with tag,tp,fp,fn,tn, or text as in JoyTag's full-metrics.txt; no data is needed"""
+    zero_division: Literal["0", "1", "skip"] = "0"
+    """with --counts: what a share of nothing counts, such as the precision of a tag that is never
+    predicted; 0: as in most published tables; skip: left out of the means"""
     out: Path | None = None
-    """folder for the figures and the report (default: eval/ in the run)"""
+    """folder for the figures and the report (default: eval/ in the run; with --counts none)"""
     split: Literal["test", "val", "train"] = "test"
     """pictures to measure on; thresholds are always fitted on val"""
     min_positives: int = 10
@@ -45,6 +51,9 @@ class EvalConfig(JobConfig):
     """promise this precision with 95% confidence instead; tags that cannot keep it are withheld"""
     calibrate: bool = True
     """fit calibration on val, store it with the run and report calibrated probabilities"""
+    audit: bool = False
+    """also list labels that are likely missing or wrong, in audit.csv and audit.html; how right
+    that list is is measured on errors planted in val"""
     bootstrap: int = 1000
     """resamples of the pictures for the 95% intervals; 0 for none"""
     threads: int = 0

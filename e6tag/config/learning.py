@@ -19,57 +19,106 @@ class TrainConfig(JobConfig):
     run: Path = Path("runs/default")
     """folder for checkpoints, metrics and the finished model"""
     backbone: str = "resnet"
-    """feature network: resnet (from scratch) or efficientnet-lite0 (ImageNet weights, 17 MB)"""
+    """feature network: resnet, efficientnet-lite0 (ImageNet weights, 17 MB), efficientnetv2-b0 to
+    -b2, mobilenetv3-small or -large, or keras:NAME for a model of keras.applications"""
     depth: tuple[int, ...] = (2, 2, 2, 2)
     """resnet only: residual blocks in each stage"""
     width: int = 32
     """resnet only: channels of the first stage; doubled by each stage"""
+    stem: Literal["d", "plain"] = "d"
+    """resnet only: ResNet-D's three small convolutions and averaged shortcuts, or the first
+    ResNet's one large convolution and strided shortcuts"""
+    channel_attention: Literal["none", "se", "eca"] = "none"
+    """resnet only: squeeze-and-excitation, or efficient channel attention (nearly free)"""
+    weights: Literal["imagenet", "none"] | None = None
+    """what the backbone starts from (default: imagenet for efficientnet-lite0, else none)"""
     freeze: int | None = None
-    """keep this many first stages of the backbone as they are (default: 3 of the pretrained one)"""
+    """keep this many first stages of the backbone as they are (default: 3 of efficientnet-lite0,
+    2 of another with ImageNet weights, 0 of keras:NAME and from scratch)"""
     image_size: int = 96
     """side of the square pictures are fitted into, in pixels"""
+    progressive: float = 1.0
+    """begin with pictures of this share of the size; a third of the epochs later larger ones"""
     vector_size: int = 256
     """length of the vector between the stem and the tags"""
+    pooling: Literal["attention", "ml-decoder", "mean"] = "attention"
+    """beside the feature map's mean: attention of its cells to each other, or of fixed queries to
+    its cells (each makes a part of the vector), or nothing"""
+    queries: int = 16
+    """ml-decoder only: queries"""
     heads: int = 4
     """attention heads over the feature map; 0 pools without attention"""
     key_size: int = 32
     """channels of each attention head"""
+    rank: int = 0
+    """tags are computed from this many numbers of the vector's, shared by all, where it is shorter:
+    for 10,000s of tags; 0 for the full layer"""
     factors: int = 8
     """latent factors of the correlated label noise; 0 keeps the per-tag part only"""
     heteroscedastic: bool = True
     """input-dependent label noise; without it the head is a plain linear layer"""
     temperature: float = 1.0
     """divides the noisy logits before the sigmoid"""
-    loss: Literal["focal-robust", "focal", "robust", "bce"] = "focal-robust"
-    """focal loss inside the adaptive robust loss, either alone, or summed cross-entropy"""
+    likelihood: Literal["marginal", "joint"] = "marginal"
+    """joint trains all tags of a picture together: correlation counts; needs --loss bce"""
+    factor_samples: int = 16
+    """joint likelihood: draws of the factors for each picture and step; memory grows with them"""
+    loss: Literal["focal-robust", "focal", "robust", "bce", "asl", "hill", "splc"] = "focal-robust"
+    """focal in the adaptive robust loss, either alone, cross-entropy, three for missing labels"""
     focal_alpha: float = 0.25
     """focal loss: weight of positives (negatives have one minus this); -1 weighs both alike"""
     focal_gamma: float = 2.0
     """focal loss: how fast well-predicted tags fade"""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    """sgd cycles its momentum inversely to the learning rate"""
+    asl_gamma_positive: float = 0.0
+    """asl: how fast well-predicted positives fade"""
+    asl_gamma_negative: float = 4.0
+    """asl: how fast well-predicted negatives fade"""
+    asl_margin: float = 0.05
+    """asl: negatives of a probability up to this cost nothing"""
+    splc_epochs: int = 1
+    """splc: passes over the pictures before predictions may correct labels"""
+    splc_threshold: float = 0.6
+    """splc: a tag that a picture lacks counts as forgotten above this probability"""
+    optimizer: Literal["adamw", "sgd", "nesterov", "lamb", "lion", "muon"] = "adamw"
+    """sgd and nesterov cycle their momentum inversely to a one-cycle rate; the others have decay"""
     learning_rate: float = 2e-3
-    """peak of the one-cycle schedule"""
+    """largest rate of the schedule; --find-rate proposes one"""
     backbone_rate: float = 0.2
     """learning rate of a pretrained backbone, relative to the head's"""
     weight_decay: float = 0.02
-    """AdamW's decoupled decay, times the learning rate"""
-    schedule: Literal["one-cycle", "constant"] = "one-cycle"
-    """learning rate over the run"""
+    """decoupled decay, times the learning rate (not for sgd and nesterov)"""
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    """learning rate over the run; cosine rises along a line and falls to 0"""
     warmup: float = 0.3
-    """share of the one-cycle schedule in which the rate rises"""
+    """share of the run in which the rate of one-cycle or cosine rises"""
+    anneal: Literal["cosine", "linear", "cosine-annihilate", "linear-annihilate"] = "cosine"
+    """form of one-cycle; annihilate: falls as fast as it rose, then on to nothing"""
     ema: float = 0.99
     """decay of the averaged weights that are validated and exported; 0 for none"""
     clip_norm: float = 5.0
     """largest global norm of a step's gradient; 0 for none"""
     batch_size: int = 32
     """pictures in a step"""
+    accumulate: int = 1
+    """steps whose mean gradient makes one update: a larger batch in the same memory"""
     epochs: int = 5
     """passes over the training pictures"""
+    patience: int = 0
+    """stop after so many epochs without better validation macro AP; 0 never does"""
     flip: bool = True
     """mirror pictures at random, unless a tag of theirs is direction-sensitive"""
     crop: float = 0.8
     """smallest share of a picture's area that random crops keep; 1 for none"""
+    colour_jitter: float = 0.0
+    """largest relative change of brightness, contrast and saturation at random; 0 for none"""
+    trivial_augment: bool = False
+    """one random operation a picture: shear, rotation, contrast ... (colours may change, too)"""
+    mixup: float = 0.0
+    """blend pairs of pictures and labels at a share from Beta(A, A); 0 for none"""
+    cutmix: float = 0.0
+    """paste a box of another picture, of a share from Beta(A, A); 0 for none"""
+    repeat_factor: float = 0.0
+    """repeat pictures with tags rarer than this share, by sqrt(T / share); 0 for none"""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """gpu fails where there is none; auto takes one where there is"""
     mixed_precision: bool = False
@@ -79,7 +128,11 @@ class TrainConfig(JobConfig):
     checkpoint_seconds: float = 60.0
     """save a checkpoint to resume from at least this often"""
     dry_run: bool = False
-    """print parameters, steps and what would be trained; train nothing"""
+    """print parameters, cost, memory and hours of what would be trained; train nothing"""
+    memory_gb: float = 0.0
+    """refuse a step that would need more memory than the card has; 0 does not ask"""
+    find_rate: bool = False
+    """only try rising learning rates, write lr_range.csv and .png, propose one"""
     json: bool = False
     """print the final metrics as JSON on stdout"""
     seed: int = 0

@@ -15,7 +15,7 @@ from e6tag.demo.lots import HeldOut, draw_lots, in_lot_order, read_picture
 from e6tag.errors import DataError
 from e6tag.files import write_bytes
 from e6tag.index import Index, Neighbour, neighbours
-from e6tag.report import compare
+from e6tag.report_pictures import compare
 from e6tag.shards import Dataset, label_matrix, open_dataset
 from e6tag.subjects import matching_columns
 from e6tag.tagger import Tagger

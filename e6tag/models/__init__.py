@@ -6,9 +6,8 @@ Layers of a backbone are named after its stages (`stem_...`, `stage3_...`, `head
 layer has such a name.  That is how weights are loaded, stages frozen and rates told apart.
 """
 
+import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +17,21 @@ from keras import layers
 from numpy.typing import NDArray
 
 from e6tag.config import TrainConfig
-from e6tag.errors import ConfigError
+from e6tag.decoder_pooling import DecoderPooling
 from e6tag.layers import AttentionPooling, HeteroscedasticLogits
-from e6tag.models.efficientnet_lite import LITE0_STAGES, efficientnet_lite0
-from e6tag.models.resnet import resnet
-from e6tag.models.weights import load_lite0
+from e6tag.models.registry import BACKBONES, Backbone, choose, frozen_stages, is_pretrained
+
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "backbone_layers",
+    "backbone_paths",
+    "build_tagger",
+    "choose",
+    "is_pretrained",
+]
 
 STAGE_NAME = re.compile(r"(stem|stage\d+|head)(_|$)")
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A feature network: pictures 0..255 to a feature map of stride 32."""
-
-    build: Callable[[Any, Sequence[int], int], Any]
-    """(pictures, depth, width) -> feature map; depth and width only where it has a choice"""
-    origin: str
-    """where its weights come from, in words"""
-    num_stages: int | None = None
-    """how many stages can be frozen; None: as many as `depth` has"""
-    frozen: int = 0
-    """stages kept as they are unless the options say otherwise: early features need no change"""
-    load: Callable[[Any, Path | None], int] | None = None
-    """(network, cache folder) fills in pretrained weights; None: trained from scratch"""
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether it comes with weights."""
-        return self.load is not None
-
-
-BACKBONES: dict[str, Backbone] = {
-    "resnet": Backbone(resnet, "from scratch"),
-    "efficientnet-lite0": Backbone(
-        lambda pictures, depth, width: efficientnet_lite0(pictures),
-        "ImageNet weights",
-        num_stages=len(LITE0_STAGES) + 1,
-        frozen=3,
-        load=load_lite0,
-    ),
-}
 
 
 def build_tagger(
@@ -66,8 +40,9 @@ def build_tagger(
     """A tagger with its initial (or pretrained) weights and frozen stages.
 
     Args:
-        options: architecture: backbone, depth, width, freeze, image_size, vector_size, heads,
-            key_size, heteroscedastic, factors, temperature.
+        options: architecture: backbone and what it is made of, weights, freeze, image_size,
+            vector_size, pooling, queries, heads, key_size, rank, heteroscedastic, factors,
+            temperature.
         shares: (num_tags,) share of the training pictures with each tag, in (0, 1); the tagger
             predicts them at the start, whatever the picture.
         cache: folder for pretrained weights (default: `packages.cache_folder()`).
@@ -78,14 +53,18 @@ def build_tagger(
         head) (N, num_tags), and vector (N, vector_size), of which the others are functions.
 
     Raises:
-        ConfigError: there is no such backbone, or it has fewer stages than are to be frozen.
+        ConfigError: there is no such backbone, or it cannot do what the options ask.
         FetchError: pretrained weights cannot be fetched.
     """
     backbone = choose(options)
     size = options.image_size
     pictures = keras.Input((size, size, 3), dtype="float32", name="pictures")
-    features = backbone.build(pictures, options.depth, options.width)
-    vector = summarise(features, options.vector_size, options.heads, options.key_size)
+    features = backbone.build(pictures, options)
+    pooled = pool(
+        features, options.pooling, options.heads, options.key_size,
+        outputs=options.vector_size, queries=options.queries,
+    )  # fmt: skip
+    vector = summarise(pooled, options.vector_size)
     logits, uncertainty = tag_head(vector, options, np.log(shares) - np.log1p(-shares))
     outputs = {
         "logits": logits,
@@ -96,58 +75,50 @@ def build_tagger(
         "uncertainty": uncertainty,
     }
     network = keras.Model(pictures, outputs, name="tagger")
-    if backbone.load is not None:
+    if backbone.load is not None and is_pretrained(options):
         backbone.load(network, cache)
     freeze_stages(network, frozen_stages(options))
     return network
 
 
-def choose(options: TrainConfig) -> Backbone:
-    """The backbone that the options name.
-
-    Raises:
-        ConfigError: there is none of that name, or it has fewer stages than are to be frozen.
-    """
-    if options.backbone not in BACKBONES:
-        raise ConfigError(
-            f"there is no backbone {options.backbone!r}. One of: {', '.join(BACKBONES)}."
-        )
-    backbone = BACKBONES[options.backbone]
-    num_stages = backbone.num_stages or len(options.depth)
-    if not 0 <= frozen_stages(options) <= num_stages:
-        raise ConfigError(
-            f"--freeze is {options.freeze}; {options.backbone} has stages 0 to {num_stages}."
-        )
-    return backbone
-
-
-def frozen_stages(options: TrainConfig) -> int:
-    """Stages to keep as they are: those asked for, else what suits the backbone."""
-    return BACKBONES[options.backbone].frozen if options.freeze is None else options.freeze
-
-
-def summarise(features: Any, vector_size: int, heads: int, key_size: int) -> Any:
-    """Feature map to vector: [mean ; attention], standardised, projected, layer-normalised.
+def pool(
+    features: Any, pooling: str, heads: int, key_size: int, *, outputs: int, queries: int
+) -> Any:
+    """Feature map to its mean and, after it, what attention finds.
 
     Args:
         features: (batch, height, width, channels).
-        vector_size: numbers in the vector.
+        pooling: mean alone, attention of the cells to each other, or ml-decoder.
         heads, key_size: of the attention; without heads, the mean alone.
+        outputs: numbers that the decoder makes.
+        queries: that the decoder asks.
+
+    Returns:
+        (batch, channels), and heads * key_size (attention) or outputs (ml-decoder) more.
+    """
+    if pooling == "attention" and heads:
+        return AttentionPooling(heads, key_size, name="pooling")(features)
+    mean = layers.GlobalAveragePooling2D(name="pooling")(features)
+    if pooling != "ml-decoder":
+        return mean
+    decoder = DecoderPooling(outputs, queries, heads, key_size, name="decoder")
+    return layers.Concatenate(name="pooled")([mean, decoder(features)])
+
+
+def summarise(pooled: Any, vector_size: int) -> Any:
+    """Pooled map (batch, numbers) to vector: standardised, projected, layer-normalised.
 
     Returns:
         (batch, vector_size), float32.
     """
-    if heads:
-        x = AttentionPooling(heads, key_size, name="pooling")(features)
-    else:
-        x = layers.GlobalAveragePooling2D(name="pooling")(features)
-    x = layers.BatchNormalization(momentum=0.97, dtype="float32", name="pooled_bn")(x)
+    x = layers.BatchNormalization(momentum=0.97, dtype="float32", name="pooled_bn")(pooled)
     x = layers.Dense(vector_size, dtype="float32", name="projection")(x)
     return layers.LayerNormalization(epsilon=1e-5, dtype="float32", name="vector")(x)
 
 
 def tag_head(vector: Any, options: TrainConfig, bias: NDArray[np.float64]) -> tuple[Any, Any]:
     """Vector to (logits, uncertainty), both (batch, num_tags); `bias` are the first logits."""
+    vector = narrow(vector, options.rank)
     if options.heteroscedastic:
         return HeteroscedasticLogits(
             len(bias), options.factors, options.temperature, bias=bias, name="tags"
@@ -157,6 +128,22 @@ def tag_head(vector: Any, options: TrainConfig, bias: NDArray[np.float64]) -> tu
     logits = dense(vector)
     dense.bias.assign(bias)
     return logits, layers.Rescaling(0.0, dtype="float32", name="uncertainty")(logits)
+
+
+def narrow(vector: Any, rank: int) -> Any:
+    """The vector (batch, D) through a linear map to `rank` numbers: W = A B of the tag layer.
+
+    All maps of the tag layer share A (D, rank), so that parameters grow as rank * (D + maps * K);
+    biases of the tags stay.  A rank of D or more can do no more than the full layer with fewer
+    parameters, and 0 asks for it: the vector itself.  A starts orthogonal, so that its numbers are
+    as large as the vector's.
+    """
+    if not 0 < rank < int(vector.shape[-1]):
+        return vector
+    return layers.Dense(
+        rank, use_bias=False, kernel_initializer=keras.initializers.Orthogonal(),
+        dtype="float32", name="tag_factors",
+    )(vector)  # fmt: skip
 
 
 def backbone_layers(network: keras.Model) -> list[Any]:
@@ -169,12 +156,12 @@ def backbone_paths(network: keras.Model) -> list[str]:
     return [weight.path for layer in backbone_layers(network) for weight in layer.weights]
 
 
-def stage_number(name: str) -> int:
+def stage_number(name: str) -> float:
     """Stage of a backbone's layer: the stem counts as part of the first, `head` comes last."""
     stage = name.split("_")[0]
     if stage == "stem":
         return 1
-    return len(LITE0_STAGES) + 1 if stage == "head" else int(stage.removeprefix("stage"))
+    return math.inf if stage == "head" else int(stage.removeprefix("stage"))
 
 
 def freeze_stages(network: keras.Model, count: int) -> None:
@@ -182,5 +169,8 @@ def freeze_stages(network: keras.Model, count: int) -> None:
 
     Frozen batch normalisation keeps its statistics too: Keras runs it in inference mode.
     """
-    for layer in backbone_layers(network):
-        layer.trainable = stage_number(layer.name) > count
+    parts = backbone_layers(network)
+    # The head is the stage after the last one with a number.
+    head = 1 + max(n for n in (stage_number(part.name) for part in parts) if n < math.inf)
+    for part in parts:
+        part.trainable = min(stage_number(part.name), head) > count

@@ -55,6 +55,9 @@ class Collection:
     """rows that were left out while reading, counted by reason"""
     failed: Sequence[str] = ()
     """inputs that could not be used, each named with its cause (a job then exits 1)"""
+    problems: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """names in aliases and implications that lead nowhere or in a circle, by kind
+    (`e6tag.tags.problems_of`)"""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from e6tag.errors import ConfigError, DataError
 from e6tag.posts import Candidate
 from e6tag.sites import e621_export
 from e6tag.sites.base import Collection, ExportFile, PostFile, Variant
+from e6tag.sites.fields import address
 
 BASE_URL = "https://e621.net"
 STATIC_URL = "https://static1.e621.net"
@@ -59,6 +60,8 @@ class E621:
     """where `data/` is"""
     expected_sha256: Mapping[str, str] = field(default_factory=dict)
     """of export files, by file name; `read` refuses files that differ"""
+    file_names: Mapping[str, str] = field(default_factory=dict)
+    """of export files, by table, where a list of exports says it"""
     name: ClassVar[str] = "e621"
     categories: ClassVar[Mapping[int, str]] = CATEGORIES
     ratings: ClassVar[Mapping[str, str]] = RATINGS
@@ -86,6 +89,7 @@ class E621:
             base_url,
             static_base(exports) or (STATIC_URL if parts.hostname in OWN_HOSTS else base_url),
             {export.file_name: export.sha256 for export in exports if export.sha256},
+            {export.name: export.file_name for export in exports},
         )
 
     def export_files(self) -> Sequence[str]:
@@ -98,7 +102,9 @@ class E621:
         Raises:
             DataError: a table is missing, damaged or not the one the index promised.
         """
-        return e621_export.read_collection(folder, frozenset(RATINGS), self.expected_sha256)
+        return e621_export.read_collection(
+            folder, frozenset(RATINGS), self.expected_sha256, self.file_names
+        )
 
     def candidates(self, post: PostFile, variant: Variant) -> list[Candidate]:
         """The wanted variant where the site's rules say that it exists, then the original."""
@@ -164,7 +170,7 @@ def parse_export_index(content: bytes | str) -> dict[str, ExportFile]:
     """
     try:
         entries = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(
             "the export index is not JSON. Check --base-url: it must name an e621-like site."
         ) from None
@@ -179,11 +185,11 @@ def parse_export_index(content: bytes | str) -> dict[str, ExportFile]:
 
 def export_file(entry: Mapping[str, Any]) -> ExportFile | None:
     """One entry of the index; None where it lacks a plain name or an http(s) address."""
-    name, url = entry.get("name"), entry.get("url")
+    name, url = entry.get("name"), address(entry.get("url"), "")
     # The name becomes a file name here: nothing but letters may come from outside.
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9_]+", name):
         return None
-    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+    if not url:
         return None
     checksum, size = entry.get("checksum"), entry.get("file_size")
     return ExportFile(

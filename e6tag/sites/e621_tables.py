@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from e6tag.errors import DataError
@@ -29,6 +30,9 @@ REMEDY = "Fetch the export again."
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 Chunk = list[tuple[str, ...]]
+Kind = Literal["integer", "boolean", "time", "text"]
+Kinds = Mapping[str, Kind]
+"""what each column to be read holds, by its name"""
 
 
 class Where(NamedTuple):
@@ -39,14 +43,20 @@ class Where(NamedTuple):
     """number of its first row; the row after the header is row 1"""
 
 
-def find_table(folder: Path, name: str) -> Path:
+def find_table(folder: Path, name: str, file_name: str | None = None) -> Path:
     """The file of a table: NAME.csv.gz, NAME.csv, or the newest NAME-YYYY-MM-DD.csv.gz.
+
+    Args:
+        folder: where to look.
+        name: of the table.
+        file_name: the only one that will do, where that is known.
 
     Raises:
         DataError: there is none.
     """
     dated = sorted(folder.glob(f"{name}-????-??-??.csv.gz"), reverse=True)
-    for path in [folder / f"{name}.csv.gz", folder / f"{name}.csv", *dated]:
+    usual = [folder / f"{name}.csv.gz", folder / f"{name}.csv", *dated]
+    for path in [folder / file_name] if file_name else usual:
         if path.is_file():
             return path
     raise DataError(f"{folder} has no {name}.csv.gz. Fetch it, or name another --export-dir.")
@@ -195,6 +205,32 @@ def times(texts: Sequence[str], column: str, where: Where) -> NDArray[Any]:
         return np.array([text[:19] for text in texts], "datetime64[s]")
     except ValueError as problem:
         raise DataError(f"{where.path}: {column} holds no time ({problem}). {REMEDY}") from None
+
+
+def typed_chunks(path: Path, kinds: Kinds) -> Iterator[dict[str, Any]]:
+    """Yield the table in pieces: columns by name, in NumPy, or in Arrow for texts.
+
+    Raises:
+        DataError: see `read_chunks`; or a field is not of its kind (named by its row).
+    """
+    for where, rows in read_chunks(path, list(kinds)):
+        fields = dict(zip(kinds, zip(*rows, strict=True), strict=True))
+        yield {name: typed(fields[name], name, kind, where) for name, kind in kinds.items()}
+
+
+def typed(texts: Sequence[str], column: str, kind: Kind, where: Where) -> Any:
+    """The fields of a column as what they stand for.
+
+    Raises:
+        DataError: one is not of that kind.
+    """
+    if kind == "integer":
+        return numbers(texts, column, where)
+    if kind == "boolean":
+        return booleans(texts, column, where)
+    if kind == "time":
+        return times(texts, column, where)
+    return pa.array(texts, pa.string())
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Mapping[str, list[str]]:

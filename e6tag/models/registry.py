@@ -1,0 +1,139 @@
+"""Which backbones there are, and what each can do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e6tag.config import TrainConfig
+from e6tag.errors import ConfigError
+from e6tag.models import efficientnet_v2, mobilenet_v3
+from e6tag.models.applications import application, feature_map
+from e6tag.models.efficientnet_lite import LITE0_STAGES, efficientnet_lite0
+from e6tag.models.resnet import resnet
+from e6tag.models.weights import load_lite0
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A feature network: pictures 0..255 to a feature map of stride 32."""
+
+    build: Callable[[Any, TrainConfig], Any]
+    """(pictures, options) -> feature map"""
+    num_stages: int | None = None
+    """how many stages can be frozen; None: as many as `depth` has"""
+    frozen: int = 0
+    """first stages of a pretrained one that are kept as they are unless the options say otherwise:
+    early features need no change"""
+    has_weights: bool = False
+    """whether there are ImageNet weights for it"""
+    load: Callable[[Any, Path | None], int] | None = None
+    """(network, cache folder) fills them in; None: `build` does"""
+    weights: str = "none"
+    """what it starts from unless the options say otherwise: imagenet or none"""
+
+
+def build_resnet(pictures: Any, options: TrainConfig) -> Any:
+    """`resnet` of the options."""
+    return resnet(pictures, options.depth, options.width, options.stem, options.channel_attention)
+
+
+def from_keras(name: str, stage_of: Callable[[str], str], num_stages: int, frozen: int) -> Backbone:
+    """A model of keras.applications whose layers `stage_of` sorts into stages."""
+
+    def build(pictures: Any, options: TrainConfig) -> Any:
+        return feature_map(pictures, name, is_pretrained(options), stage_of)
+
+    return Backbone(build, num_stages, frozen, has_weights=True)
+
+
+def from_efficientnet_v2(name: str) -> Backbone:
+    """An EfficientNetV2 of keras.applications."""
+    return from_keras(name, efficientnet_v2.stage_of, efficientnet_v2.NUM_STAGES, frozen=2)
+
+
+def from_mobilenet_v3(name: str, blocks: tuple[int, ...]) -> Backbone:
+    """A MobileNetV3 of keras.applications with so many blocks in each stage."""
+
+    def stage_of(layer: str) -> str:
+        return mobilenet_v3.stage_of(layer, blocks)
+
+    return from_keras(name, stage_of, len(blocks) + 1, frozen=2)
+
+
+BACKBONES: dict[str, Backbone] = {
+    "resnet": Backbone(build_resnet),
+    "efficientnet-lite0": Backbone(
+        lambda pictures, options: efficientnet_lite0(pictures),
+        num_stages=len(LITE0_STAGES) + 1,
+        frozen=3,
+        has_weights=True,
+        load=load_lite0,
+        weights="imagenet",
+    ),
+    "efficientnetv2-b0": from_efficientnet_v2("EfficientNetV2B0"),
+    "efficientnetv2-b1": from_efficientnet_v2("EfficientNetV2B1"),
+    "efficientnetv2-b2": from_efficientnet_v2("EfficientNetV2B2"),
+    "mobilenetv3-small": from_mobilenet_v3("MobileNetV3Small", mobilenet_v3.SMALL_BLOCKS),
+    "mobilenetv3-large": from_mobilenet_v3("MobileNetV3Large", mobilenet_v3.LARGE_BLOCKS),
+}
+ANY_OF_KERAS = "keras:"
+"""before the name of any model of keras.applications: one stage, frozen as a whole or not"""
+RESNET_ONLY = {"stem": "d", "channel_attention": "none"}
+"""options of the ResNet alone, and what they are where nothing is asked for"""
+
+
+def choose(options: TrainConfig) -> Backbone:
+    """The backbone that the options name.
+
+    Raises:
+        ConfigError: there is none of that name, or it cannot do what the options ask.
+    """
+    backbone = find(options.backbone)
+    num_stages = backbone.num_stages or len(options.depth)
+    if not 0 <= frozen_stages(options) <= num_stages:
+        raise ConfigError(
+            f"--freeze is {options.freeze}; {options.backbone} has stages 0 to {num_stages}."
+        )
+    if is_pretrained(options) and not backbone.has_weights:
+        raise ConfigError(
+            f"there are no ImageNet weights for {options.backbone}. Use --weights none."
+        )
+    if options.pooling == "ml-decoder" and not options.heads:
+        raise ConfigError("--pooling ml-decoder needs at least one of --heads. Received: 0.")
+    for name, plain in RESNET_ONLY.items():
+        if options.backbone != "resnet" and getattr(options, name) != plain:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} is for resnet only, not for {options.backbone}.")
+    return backbone
+
+
+def find(name: str) -> Backbone:
+    """The backbone of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name.startswith(ANY_OF_KERAS):
+        model = name.removeprefix(ANY_OF_KERAS)
+        application(model)
+        return from_keras(model, lambda layer: "stage1", num_stages=1, frozen=0)
+    if name not in BACKBONES:
+        known = ", ".join(BACKBONES)
+        raise ConfigError(
+            f"there is no backbone {name!r}. One of: {known}; or keras:NAME, such as "
+            "keras:DenseNet121."
+        )
+    return BACKBONES[name]
+
+
+def is_pretrained(options: TrainConfig) -> bool:
+    """Whether the backbone starts from ImageNet weights."""
+    return (options.weights or find(options.backbone).weights) == "imagenet"
+
+
+def frozen_stages(options: TrainConfig) -> int:
+    """Stages to keep as they are: those asked for, else what suits a pretrained backbone."""
+    if options.freeze is not None:
+        return options.freeze
+    return find(options.backbone).frozen if is_pretrained(options) else 0
