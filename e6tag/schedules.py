@@ -121,7 +121,7 @@ def picture_size(epoch: int, epochs: int, full: int, start: float) -> int:
         start: first side as a share of it, up to 1.
     """
     third = min(2, (3 * (epoch + 1) - 1) // epochs)
-    if third == 2:
+    if third == 2 or start >= 1:
         return full
     side = full * (start + (1 - start) * third / 2)
     return min(full, max(SIDE_STEP, SIDE_STEP * round(side / SIDE_STEP)))

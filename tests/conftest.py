@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,16 @@ def run_here(verb: str, arguments: list[str | Path]) -> "subprocess.CompletedPro
         code = cli.run(verb, [*map(str, arguments)], f"e6tag {verb}")
     texts = (stream.getvalue().encode() for stream in (out, err))
     return subprocess.CompletedProcess(arguments, code, *texts)
+
+
+@pytest.fixture(autouse=True)
+def words() -> Iterator[None]:
+    """What is said is there for tests to look at, whatever a command before them silenced."""
+    logger = logging.getLogger("e6tag")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    yield
+    logger.setLevel(before)
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_gallery_dl_pages_and_fetches_as_from_the_real_ones(kind, tmp_path):
     base, shape, page, most, options = KINDS[kind]
     posts = make_posts(230 if most == 100 else 120)
