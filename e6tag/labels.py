@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,8 +87,29 @@ def listed_vocabulary(
     Raises:
         DataError: no name can be taken.
     """
-    facts = facts_of(tags)
     counts = dict(zip(*count_closed(posts, relations), strict=True))
+    taken, left_out = sort_out(listed, facts_of(tags), counts, relations, min_count, is_barred)
+    if left_out:
+        log.warning(
+            "--tag-list: %d of %d names taken; %s.", len(taken), len(listed), named(left_out)
+        )
+    if not taken:
+        raise DataError(
+            f"none of the {len(listed)} tags of the list can be learnt. Names must be exactly as "
+            "the site has them, one a line."
+        )
+    return Vocabulary(taken)
+
+
+def sort_out(
+    listed: Sequence[str],
+    facts: Mapping[str, Any],
+    counts: Mapping[str, int],
+    relations: Relations,
+    min_count: int,
+    is_barred: Callable[[str], bool],
+) -> tuple[list[Tag], dict[str, list[str]]]:
+    """The tags of a list that can be taken, and cause -> names of those that cannot."""
     taken: dict[str, Tag] = {}
     left_out = defaultdict[str, list[str]](list)
     for written in listed:
@@ -104,16 +125,7 @@ def listed_vocabulary(
             left_out[f"on_fewer_than_{min_count}_posts"].append(written)
         else:
             taken[name] = make_tag(facts[name], count)
-    if left_out:
-        log.warning(
-            "--tag-list: %d of %d names taken; %s.", len(taken), len(listed), named(left_out)
-        )
-    if not taken:
-        raise DataError(
-            f"none of the {len(listed)} tags of the list can be learnt. Names must be exactly as "
-            "the site has them, one a line."
-        )
-    return Vocabulary(list(taken.values()))
+    return list(taken.values()), left_out
 
 
 def excluded_names(

@@ -150,22 +150,14 @@ def scale_of(latent: Any, lowest: float = SMALLEST_SCALE) -> Any:
     return lowest + (INITIAL_SCALE - lowest) * ops.softplus(latent + shift)
 
 
-def focal_robust(
-    labels: Any,
-    logits: Any,
-    alpha: Any,
-    scale: Any,
-    focal_alpha: float | None = 0.25,
-    focal_gamma: float = 2.0,
-) -> Any:
-    """Adaptive robust likelihood of the residuals x = sign(y - p) sqrt(2 focal), elementwise.
+def inside_robust(loss: Any, alpha: Any, scale: Any) -> Any:
+    """Adaptive robust likelihood of the residuals x = sign(y - p) sqrt(2 loss), elementwise.
 
-    At alpha 2 and scale 1 it is the focal loss plus a constant.  Smaller alphas forgive labels
-    that the picture contradicts (a booru's missing tags); the scale weighs the tags.
+    At alpha 2 and scale 1 it is the loss plus a constant.  Smaller alphas forgive labels that the
+    picture contradicts (a booru's missing tags); the scale weighs the tags.
 
     Args:
-        labels, logits: (batch, num_tags).
+        loss: `binary_cross_entropy` or `focal` of each tag and picture, (batch, num_tags).
         alpha, scale: one of each per tag, (1, num_tags).
-        focal_alpha, focal_gamma: as in `focal`.
     """
-    return robust_nll(2.0 * focal(labels, logits, focal_alpha, focal_gamma), alpha, scale)
+    return robust_nll(2.0 * loss, alpha, scale)

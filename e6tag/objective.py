@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from e6tag.losses import alpha_of, binary_cross_entropy, focal, robust_nll, scale_of
+from e6tag.losses import alpha_of, binary_cross_entropy, focal, inside_robust, scale_of
 from e6tag.noisy_losses import asymmetric, hill, splc
 
 Kind = Literal["focal-robust", "focal", "robust", "bce", "asl", "hill", "splc"]
@@ -106,7 +106,7 @@ class Objective(keras.layers.Layer):
             loss = focal(labels, logits, self.focal_alpha, self.focal_gamma)
         else:
             loss = binary_cross_entropy(labels, logits)
-        return robust_nll(2.0 * loss, self.alpha, self.scale) if self.adaptive else loss
+        return inside_robust(loss, self.alpha, self.scale) if self.adaptive else loss
 
     def call(self, labels: Any, logits: Any, known: Any = None, step: Any = 0) -> Any:
         """Sum over tags of the known labels' losses, mean over the batch."""

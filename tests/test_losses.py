@@ -191,7 +191,8 @@ def test_adaptive_likelihood_has_the_golden_values_and_gradients_of_the_latents(
 
 
 def test_focal_robust_at_alpha_two_and_scale_one_is_focal_plus_a_constant():
-    loss = losses.focal_robust(double(LABELS), double(LOGITS), 2.0 * np.ones(1), np.ones(1))
+    loss = losses.focal(double(LABELS), double(LOGITS))
+    loss = losses.inside_robust(loss, 2.0 * np.ones(1), np.ones(1))
     np.testing.assert_allclose(loss, np.array(FOCAL) + 0.9189385332, atol=1e-6)
 
 
@@ -199,7 +200,9 @@ def test_focal_robust_at_alpha_two_and_scale_one_is_focal_plus_a_constant():
 def test_focal_robust_has_finite_gradients_for_hopeless_and_for_perfect_predictions(logit):
     for label in (0.0, 1.0):
         slope = gradient(
-            lambda z: losses.focal_robust(double([label]), z, np.ones(1), 0.1 * np.ones(1)),  # noqa: B023
+            lambda z, label=label: losses.inside_robust(
+                losses.focal(double([label]), z), np.ones(1), 0.1 * np.ones(1)
+            ),
             [logit],
         )
         assert np.isfinite(slope).all()

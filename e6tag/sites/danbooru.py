@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from e6tag.credentials import Account, Credentials, basic
-from e6tag.sites.api import ApiSite, listed, read_json
+from e6tag.sites.cursor import CursorSite
 from e6tag.sites.fields import (
     digest,
     flag,
@@ -28,7 +27,7 @@ BLACKLIST = ("guro", "scat", "furry -rating:g")
 """what new accounts have: DEFAULT_BLACKLIST in app/models/user.rb"""
 
 
-class Danbooru(ApiSite):
+class Danbooru(CursorSite):
     """Ids as cursors; what we may not see lacks its md5 and its addresses."""
 
     name: ClassVar[str] = "danbooru"
@@ -40,15 +39,6 @@ class Danbooru(ApiSite):
     blacklist: ClassVar[Sequence[str]] = BLACKLIST
     page_size: ClassVar[int] = 200
     account_note: ClassVar[str] = "your name there and an API key; visitors may search for 2 tags"
-
-    def page_url(self, query: str, before: int | None, limit: int) -> str:
-        """`b<ID>`: posts before that one, the newest first."""
-        page = {} if before is None else {"page": f"b{before}"}
-        return self.url("/posts.json", tags=query, limit=limit, **page)
-
-    def rows(self, content: bytes) -> tuple[list[Any], int | None]:
-        """A bare list."""
-        return listed(read_json(content), "posts"), None
 
     def post(self, row: Mapping[str, Any]) -> ListedPost:
         """Tags stand in one text for each category."""
@@ -73,10 +63,6 @@ class Danbooru(ApiSite):
                 preview=variant(row, "360x360") or (row.get("preview_file_url"), 0, 0),
             ),
         )
-
-    def credentials(self, account: Account) -> Credentials:
-        """HTTP Basic with the API key."""
-        return Credentials(self.base_url, account.api_key, basic(account))
 
 
 def tags_of(row: Mapping[str, Any]) -> dict[str, str]:

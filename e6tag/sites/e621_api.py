@@ -6,14 +6,13 @@ Source: e621ng, app/blueprints/post_legacy_blueprint.rb (v1) and post_blueprint.
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from e6tag.credentials import Account, Credentials, basic
-from e6tag.sites.api import ApiSite, listed, read_json
+from e6tag.sites.cursor import CursorSite
 from e6tag.sites.e621 import BASE_URL, BLACKLIST, CATEGORIES, E621, RATINGS
 from e6tag.sites.fields import digest, flag, in_category, seconds, side, table, text, whole
 from e6tag.sites.listed import UNKNOWN_RATING, ListedPost
 
 
-class E621Api(ApiSite):
+class E621Api(CursorSite):
     """Both shapes of its JSON; posts that we may not see have null for addresses."""
 
     name: ClassVar[str] = "e621"
@@ -34,15 +33,6 @@ class E621Api(ApiSite):
     def rate_note(self) -> str:
         """The same as for exports and pictures."""
         return E621.rate_note
-
-    def page_url(self, query: str, before: int | None, limit: int) -> str:
-        """`b<ID>`: posts before that one, the newest first."""
-        page = {} if before is None else {"page": f"b{before}"}
-        return self.url("/posts.json", tags=query, limit=limit, **page)
-
-    def rows(self, content: bytes) -> tuple[list[Any], int | None]:
-        """{"posts": [...]} in v1, a bare list in v2."""
-        return listed(read_json(content), "posts"), None
 
     def post(self, row: Mapping[str, Any]) -> ListedPost:
         """Flags, file and tags are objects inside; v2 has `files` where v1 has `file`."""
@@ -67,10 +57,6 @@ class E621Api(ApiSite):
                 original=place(original), sample=place(sample), preview=place(preview)
             ),
         )
-
-    def credentials(self, account: Account) -> Credentials:
-        """HTTP Basic with the API key."""
-        return Credentials(self.base_url, account.api_key, basic(account))
 
 
 def parts_of(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
