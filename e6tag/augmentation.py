@@ -45,8 +45,10 @@ def augment(image: Image.Image, change: Augmentation, flippable: bool, rng: Any)
     Every kind of change draws from numbers of its own, so that one option does not change what
     another one draws.
     """
-    colour, trivial = rng.spawn(2)
     area, left, top, mirror = rng.random(4)
+    # Making generators takes as long as reading the picture; to spawn draws nothing.
+    wanted = change.trivial_augment or change.colour_jitter
+    colour, trivial = rng.spawn(2) if wanted else (None, None)
     if change.crop < 1:
         image = crop(image, math.sqrt(change.crop + (1 - change.crop) * area), left, top)
     if change.flip and flippable and mirror < 0.5:

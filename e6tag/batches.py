@@ -98,8 +98,9 @@ class Batches:
                 f"none of the {len(rows)} pictures of step {step} can be read "
                 f"({next(iter(self.failures.values()))}). Run download.py again."
             )
-        filled = np.resize(np.arange(len(good)), len(rows))
-        batch = np.stack(pictures)[filled], self.label_rows([good[i] for i in filled])
+        # In place of those that cannot be read, others of the batch come again, in order.
+        filled = [i % len(good) for i in range(len(rows))]
+        batch = np.stack([pictures[i] for i in filled]), self.label_rows([good[i] for i in filled])
         change = self.augmentation or Augmentation()
         return mix(*batch, change.mixup, change.cutmix, [self.seed, step])
 

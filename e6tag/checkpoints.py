@@ -7,15 +7,20 @@
 A kill between any two of these leaves the older state.json with the file that it names.
 """
 
+import logging
 import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from e6tag import __version__
 from e6tag.config import TrainConfig
 from e6tag.errors import ConfigError, RunError
 from e6tag.files import finished, read_json, write_json
 
+log = logging.getLogger(__name__)
+
+FORMAT = 1
 STATE = "state.json"
 BYTES_AROUND_VARIABLE = 4096
 """HDF5's names and tables; 2 to 3 kB were measured."""
@@ -44,6 +49,10 @@ class State:
     """one entry per validation"""
     best: dict[str, Any] = field(default_factory=dict)
     """the entry with the best validation macro AP"""
+    format: int = FORMAT
+    """of the checkpoint"""
+    e6tag: str = __version__
+    """version that wrote it"""
 
     def step_saved(self) -> int:
         """Step of the checkpoint; 0 before the first."""
@@ -118,7 +127,7 @@ def check_types(state: State) -> None:
     """
     kinds: dict[str, type | tuple[type, ...]] = {
         "options": dict, "fingerprint": str, "step": int, "weights": str, "seconds": (int, float),
-        "history": list, "best": dict,
+        "history": list, "best": dict, "format": int, "e6tag": str,
     }  # fmt: skip
     for name, kind in kinds.items():
         if not isinstance(getattr(state, name), kind):
@@ -146,7 +155,15 @@ def load_state(folder: Path, options: dict[str, Any], fingerprint: str) -> State
         raise RunError(
             f"{folder / STATE} is damaged or of another version ({problem}). {REMEDY}"
         ) from None
+    if state.format != FORMAT:
+        raise RunError(
+            f"{folder / STATE} has format {state.format}, this e6tag reads {FORMAT}. {REMEDY}"
+        )
     check_same(folder.parent, state, options, fingerprint)
+    if state.e6tag != __version__:
+        log.warning("e6tag %s began this run, %s goes on: the same steps may give other weights",
+                    state.e6tag, __version__)  # fmt: skip
+        state.e6tag = __version__
     return state
 
 

@@ -11,6 +11,7 @@ import keras
 
 from e6tag.errors import ConfigError
 from e6tag.layers import AttentionPooling, HeteroscedasticLogits
+from e6tag.vector_noise import VectorNoiseLogits
 
 SMALL_CARD_GB = 4.0
 """the card that the defaults are meant for"""
@@ -20,7 +21,7 @@ COPIES = 1.2
 """Bytes of a step for each byte of the layers' outputs.  On a CPU (float32, 96 px, peak resident
 memory at two batch sizes) a picture took 0.94 of them with the ResNet, 0.80 with Lite0."""
 NODE_TENSORS = 6
-"""tensors of (batch, tags, nodes) that the quadrature of the label noise keeps"""
+"""tensors of (batch, tags, nodes) that the quadrature of the label noise has at once"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ def layer_multiply_adds(layer: Any) -> int:
     if isinstance(layer, HeteroscedasticLogits):
         parts = [layer.location, layer.diagonal] + ([layer.multiplier] if layer.num_factors else [])
         return sum(size(kernel) for kernel, _ in parts)
+    if isinstance(layer, VectorNoiseLogits):
+        maps = 2 if layer.num_factors else 1
+        tag_layer = size(layer.location[0])
+        return (2 + layer.num_factors) * tag_layer + maps * size(layer.diagonal[0])
     if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
         return math.prod(layer.output.shape[1:3]) * size(layer.kernel)
     if isinstance(layer, keras.layers.Dense):
@@ -83,11 +88,13 @@ def kept_numbers(layer: Any) -> int:
         numbers += tokens * (channels + 4 * mixed) + 2 * tokens**2 * layer.heads
     elif isinstance(layer, HeteroscedasticLogits):
         numbers += NODE_TENSORS * layer.nodes * layer.num_tags
+    elif isinstance(layer, VectorNoiseLogits):
+        numbers += (NODE_TENSORS * layer.nodes + layer.num_factors) * layer.num_tags
     return numbers
 
 
 def step_memory(learner: Any) -> StepMemory:
-    """Memory of a training step.
+    """Memory of a training step, on each of the devices that share its batch.
 
     Args:
         learner: a compiled `Learner` whose optimiser is built.
@@ -97,7 +104,9 @@ def step_memory(learner: Any) -> StepMemory:
     numbers = sum(kept_numbers(layer) for layer in learner.network.layers)
     weights = sum(map(size, learner.variables)) + sum(map(size, learner.trainable_variables))
     slots = sum(map(size, learner.optimizer.variables))
-    return StepMemory(4 * (weights + slots), int(COPIES * num_bytes * numbers))
+    return StepMemory(
+        4 * (weights + slots), int(COPIES * num_bytes * numbers / learner.num_devices)
+    )
 
 
 def check_fit(memory: StepMemory, batch_size: int, accumulate: int, memory_gb: float) -> None:

@@ -5,17 +5,18 @@ import os
 from e6tag.errors import ConfigError
 
 
-def choose_device(wanted: str, mixed_precision: bool) -> str:
-    """Set TensorFlow up for the device and describe it.
+def choose_device(wanted: str, mixed_precision: bool, devices: int = 1) -> tuple[str, int]:
+    """Set TensorFlow up for the devices, describe and count them.
 
     GPU memory grows on demand.  The GPU path has not been run: no GPU was at hand.
 
     Args:
         wanted: auto, cpu or gpu.
-        mixed_precision: float16 arithmetic, on a GPU only.
+        mixed_precision: float16 arithmetic, on one GPU only.
+        devices: GPUs to use, 0 for all; without a GPU, logical devices of the CPU.
 
     Raises:
-        ConfigError: gpu is wanted and TensorFlow sees none, or float16 without one.
+        ConfigError: gpu is wanted and TensorFlow sees none or fewer, or float16 without one.
     """
     import keras
     import tensorflow as tf
@@ -30,9 +31,38 @@ def choose_device(wanted: str, mixed_precision: bool) -> str:
         if mixed_precision:
             raise ConfigError("--mixed-precision needs a GPU: on a CPU it is slower. Leave it out.")
         tf.config.set_visible_devices([], "GPU")
-        return f"CPU ({os.cpu_count()} cores)"
-    for gpu in gpus:
+        return use_cpu(max(1, devices))
+    count = devices or len(gpus)
+    check_gpus(count, len(gpus), mixed_precision)
+    tf.config.set_visible_devices(gpus[:count], "GPU")
+    for gpu in gpus[:count]:
         tf.config.experimental.set_memory_growth(gpu, True)
     if mixed_precision:
         keras.mixed_precision.set_global_policy("mixed_float16")
-    return f"GPU ({len(gpus)} of them, float{'16' if mixed_precision else '32'})"
+    return f"GPU ({count} of {len(gpus)}, float{'16' if mixed_precision else '32'})", count
+
+
+def check_gpus(count: int, found: int, mixed_precision: bool) -> None:
+    """Refuse what the GPUs cannot do.
+
+    Raises:
+        ConfigError: there are fewer, or several are to use float16.
+    """
+    if count > found:
+        raise ConfigError(
+            f"TensorFlow sees {found} GPUs, not {count}. Use --devices 0 for all of them."
+        )
+    if count > 1 and mixed_precision:
+        raise ConfigError("--mixed-precision is for one GPU. Leave it or --devices out.")
+
+
+def use_cpu(count: int) -> tuple[str, int]:
+    """Set the CPU up, as so many logical devices: to try what several GPUs would do."""
+    import tensorflow as tf
+
+    if count == 1:
+        return f"CPU ({os.cpu_count()} cores)", 1
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    parts = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(cpu, parts)
+    return f"CPU ({os.cpu_count()} cores, as {count} devices)", count

@@ -19,9 +19,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from e6tag.layers import HeteroscedasticLogits, marginal_logits
+from e6tag.layers import HeteroscedasticLogits
 from e6tag.losses import binary_cross_entropy
 from e6tag.objective import observed
+from e6tag.quadrature import marginal_logits
 
 
 class StepSeed(keras.random.SeedGenerator):

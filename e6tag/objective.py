@@ -1,4 +1,4 @@
-"""What training minimises: one loss per tag and picture, summed over tags, mean over batch.
+"""What training minimises: one loss per tag and picture, sum over tags, mean over batch.
 
 `Objective` is the layer that owns what is trained along (a shape and a scale per tag for the
 robust kinds), leaves out what is not known, and reduces.
@@ -48,6 +48,7 @@ class Objective(keras.layers.Layer):
         asl: gamma of positives, gamma of negatives and margin of the asymmetric loss.
         splc_threshold: probability above which SPLC takes a 0 for a forgotten tag.
         splc_start: training step from which SPLC does so.
+        reduction: over the tags: their sum, or it divided by num_tags.
 
     Call: labels (batch, num_tags) of any type, negative where unknown; logits (batch, num_tags);
     known (batch, num_tags) that is 0 where a label is unknown (None: all others are known);
@@ -55,7 +56,7 @@ class Objective(keras.layers.Layer):
     gradient.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what the kinds need)
         self,
         kind: Kind,
         num_tags: int,
@@ -64,6 +65,7 @@ class Objective(keras.layers.Layer):
         asl: tuple[float, float, float] = (0.0, 4.0, 0.05),
         splc_threshold: float = 0.6,
         splc_start: int = 0,
+        reduction: Literal["sum", "mean"] = "sum",
         **kwargs: Any,
     ):
         kwargs.setdefault("dtype", "float32")
@@ -74,6 +76,7 @@ class Objective(keras.layers.Layer):
         self.focal_alpha = None if focal_alpha is None or focal_alpha < 0 else focal_alpha
         self.focal_gamma, self.asl = focal_gamma, list(asl)
         self.splc_threshold, self.splc_start = splc_threshold, splc_start
+        self.reduction = reduction
         self.adaptive = kind in ("focal-robust", "robust")
         if self.adaptive:
             self.alpha_latent = self.latent("alpha_latent")
@@ -109,12 +112,13 @@ class Objective(keras.layers.Layer):
         return inside_robust(loss, self.alpha, self.scale) if self.adaptive else loss
 
     def call(self, labels: Any, logits: Any, known: Any = None, step: Any = 0) -> Any:
-        """Sum over tags of the known labels' losses, mean over the batch."""
+        """Sum (or mean) over tags of the known labels' losses, mean over the batch."""
         logits = ops.cast(logits, self.compute_dtype)
         labels, known = observed(ops.cast(labels, logits.dtype), known)
         loss = self.elements(labels, logits, step)
         loss = ops.where(known, loss, ops.zeros_like(loss))
-        return ops.mean(ops.sum(loss, axis=-1))
+        total = ops.mean(ops.sum(loss, axis=-1))
+        return total / self.num_tags if self.reduction == "mean" else total
 
     def get_config(self) -> dict[str, Any]:
         """Arguments to make this layer again."""
@@ -127,4 +131,5 @@ class Objective(keras.layers.Layer):
             "asl": list(self.asl),
             "splc_threshold": self.splc_threshold,
             "splc_start": self.splc_start,
+            "reduction": self.reduction,
         }

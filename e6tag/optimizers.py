@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from e6tag.errors import ConfigError
-from e6tag.schedules import SGD, Exponential, OneCycle, WarmupCosine
+from e6tag.schedules import DIVISORS, MOMENTUM_RANGE, SGD, Exponential, OneCycle, WarmupCosine
 
 NOT_DECAYED = ["bias", "gamma", "beta", "latent"]
 """names of variables that weight decay would only harm"""
@@ -46,6 +47,21 @@ class SlowRates:
         return super().get_config() | slow  # type: ignore[misc]
 
 
+class LocalUpdates:
+    """Lets a Keras optimiser be applied on one device alone, to gradients that are summed.
+
+    Keras' TensorFlow optimisers exchange gradients and updates between devices themselves, but
+    after clipping, and cannot inside of the condition that accumulation needs.  These are the
+    methods that the other backends use.  (`replicas.Replicas` needs them.)
+    """
+
+    _backend_update_step = BaseOptimizer._backend_update_step
+    _apply_weight_decay = BaseOptimizer._apply_weight_decay
+    _backend_increment_gradient_accumulators = (
+        BaseOptimizer._backend_increment_gradient_accumulators
+    )
+
+
 def kinds() -> dict[str, Any]:
     """Optimisers by name: those that this Keras has."""
     found: dict[str, Any] = {"sgd": SGD, "nesterov": SGD}
@@ -61,6 +77,8 @@ def make_schedule(
     total_steps: int,
     warmup: float,
     anneal: str = "cosine",
+    divisors: tuple[float, float] = DIVISORS,
+    momentum_range: tuple[float, float] = MOMENTUM_RANGE,
 ) -> Any:
     """Learning rate over the run's updates, as Keras takes it.
 
@@ -70,9 +88,11 @@ def make_schedule(
         total_steps: updates of the run.
         warmup: share of them in which the rate rises; unused when constant.
         anneal: of one-cycle, one of `schedules.ANNEAL`.
+        divisors: of one-cycle, peak / first rate and first rate / last rate.
+        momentum_range: of one-cycle, momentum at the peak and at both ends, for SGD.
     """
     if name == "one-cycle":
-        return OneCycle(total_steps, rate, warmup, anneal=anneal)
+        return OneCycle(total_steps, rate, warmup, divisors, anneal, momentum_range)
     return WarmupCosine(total_steps, rate, warmup) if name == "cosine" else rate
 
 
@@ -120,7 +140,7 @@ def make_optimizer(
         "gradient_accumulation_steps": accumulate if accumulate > 1 else None,
     }
     options |= own_options(name, weight_decay)
-    kind = type(name, (SlowRates, kinds()[name]), {})
+    kind = type(name, (SlowRates, LocalUpdates, kinds()[name]), {})
     optimizer = kind(*slow, **options)
     if name not in WITHOUT_DECAY:
         optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)

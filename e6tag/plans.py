@@ -156,6 +156,7 @@ def write_plan(
         "shortfalls": nested(plan.shortfalls),
         "bounds": dict(plan.bounds),
         "fingerprint": files.sha256(out / "plan.parquet"),
+        "tags_sha256": files.sha256(out / "tags.csv"),
         "reserve": files.sha256(out / "reserve.parquet") if len(plan.reserve) else None,
         "history": [],
     }

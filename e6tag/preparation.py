@@ -1,11 +1,13 @@
 """From options and a data folder to all that a training run holds."""
 
+import contextlib
 import logging
 from dataclasses import asdict, replace
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from e6tag import checkpoints, models
 from e6tag.augmentation import Augmentation
@@ -16,14 +18,15 @@ from e6tag.joint import JointLikelihood
 from e6tag.learner import Learner
 from e6tag.objective import Objective
 from e6tag.optimizers import make_optimizer, make_schedule
+from e6tag.replicas import make_strategy
 from e6tag.session import Session, training_shares
 from e6tag.shards import Dataset
 
 log = logging.getLogger(__name__)
 
 NOT_SHAPING = {
-    "config", "quiet", "run", "data", "device", "workers", "checkpoint_seconds", "dry_run",
-    "find_rate", "memory_gb", "json",
+    "config", "quiet", "run", "data", "device", "devices", "workers", "checkpoint_seconds",
+    "dry_run", "find_rate", "memory_gb", "json",
 }  # fmt: skip
 """Options that do not change what is learnt: they may differ when a run is resumed."""
 
@@ -34,14 +37,20 @@ def shaping(config: TrainConfig) -> dict[str, Any]:
     return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
-def check_likelihood(config: TrainConfig) -> None:
-    """Refuse a joint likelihood where there is none, or where it would change nothing.
+def check_noise(config: TrainConfig) -> None:
+    """Refuse label noise and likelihoods that do not go together, or would change nothing.
 
     Raises:
         ConfigError: naming the option that is in its way.
     """
+    if config.noise == "vector" and not config.heteroscedastic:
+        raise ConfigError("--noise vector needs label noise: leave --heteroscedastic on.")
+    if config.learn_temperature and config.noise != "vector":
+        raise ConfigError("--learn-temperature needs --noise vector.")
     if config.likelihood == "marginal":
         return
+    if config.noise == "vector":
+        raise ConfigError("--likelihood joint needs --noise tags. Received: vector.")
     if not config.heteroscedastic or not config.factors:
         raise ConfigError(
             "--likelihood joint needs correlated label noise: "
@@ -51,6 +60,11 @@ def check_likelihood(config: TrainConfig) -> None:
         raise ConfigError(
             f"--likelihood joint is a likelihood of labels, which --loss {config.loss} is not. "
             "Add --loss bce."
+        )
+    if config.reduction != "sum":
+        raise ConfigError(
+            "--likelihood joint has no mean over tags. Use --reduction sum. "
+            f"Received: {config.reduction}."
         )
 
 
@@ -134,21 +148,56 @@ def build_learner(config: TrainConfig, batches: Batches, schedule: Any = None) -
         batches: of the training split.
         schedule: learning rate (default: the options').
     """
+    return assemble(config, training_shares(batches), batches.steps_per_epoch, schedule)
+
+
+def assemble(
+    config: TrainConfig, shares: NDArray[np.float64], steps_per_epoch: int, schedule: Any = None
+) -> Learner:
+    """`build_learner` of what it needs to know of the data.
+
+    Args:
+        config: the options of the run.
+        shares: (num_tags,) share of the training pictures with each tag, in (0, 1).
+        steps_per_epoch: batches in one pass.
+        schedule: learning rate (default: the options').
+    """
     keras.utils.set_random_seed(config.seed)
-    shares = training_shares(batches)
+    strategy = make_strategy(config.devices)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        return put_together(config, shares, steps_per_epoch, schedule, strategy)
+
+
+def put_together(
+    config: TrainConfig,
+    shares: NDArray[np.float64],
+    steps_per_epoch: int,
+    schedule: Any,
+    strategy: Any,
+) -> Learner:
+    """`assemble` with a seed set, in the scope of the strategy, if there is one."""
     network = models.build_tagger(config, shares)
-    objective = build_objective(config, len(shares), batches.steps_per_epoch)
-    joint = JointLikelihood(config.factor_samples, config.seed)
-    learner = Learner(network, objective, joint if config.likelihood == "joint" else None)
+    objective = build_objective(config, len(shares), steps_per_epoch)
+    likelihood = JointLikelihood(config.factor_samples, config.seed)
+    joint = likelihood if config.likelihood == "joint" else None
+    learner = Learner(network, objective, joint, strategy)
     slow = models.backbone_paths(network) if models.is_pretrained(config) else []
     optimizer = make_optimizer(
-        config.optimizer, schedule or schedule_of(config, batches),
+        config.optimizer, schedule or schedule_of(config, steps_per_epoch),
         weight_decay=config.weight_decay, clip_norm=config.clip_norm, ema=config.ema,
         slow=(slow, config.backbone_rate), accumulate=config.accumulate,
     )  # fmt: skip
     learner.compile(optimizer=optimizer, jit_compile="auto")
     learner.prepare(config.image_size)
     return learner
+
+
+def keep_one_device(session: Session) -> None:
+    """Go on with a learner of one device: what is exported must not know of several."""
+    if session.learner.num_devices == 1:
+        return
+    keras.utils.clear_session()
+    session.learner = build_learner(replace(session.config, devices=1), session.train)
 
 
 def build_objective(config: TrainConfig, num_tags: int, steps_per_epoch: int) -> Objective:
@@ -158,12 +207,14 @@ def build_objective(config: TrainConfig, num_tags: int, steps_per_epoch: int) ->
         asl=(config.asl_gamma_positive, config.asl_gamma_negative, config.asl_margin),
         splc_threshold=config.splc_threshold,
         splc_start=config.splc_epochs * steps_per_epoch // config.accumulate,
+        reduction=config.reduction,
     )  # fmt: skip
 
 
-def schedule_of(config: TrainConfig, batches: Batches) -> Any:
+def schedule_of(config: TrainConfig, steps_per_epoch: int) -> Any:
     """The options' learning rate, over the updates of the run."""
-    updates = config.epochs * batches.steps_per_epoch // config.accumulate
+    updates = config.epochs * steps_per_epoch // config.accumulate
     return make_schedule(
-        config.schedule, config.learning_rate, max(1, updates), config.warmup, config.anneal
-    )
+        config.schedule, config.learning_rate, max(1, updates), config.warmup, config.anneal,
+        (config.div_factor, config.final_div_factor), config.momentum,
+    )  # fmt: skip

@@ -10,14 +10,27 @@ from tqdm import tqdm
 Item = TypeVar("Item")
 
 SECONDS_BETWEEN_LINES = 60.0
+WITHOUT_ESTIMATE = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
 
 
 class Progress:
-    """Counts work done and shows it; also a context manager."""
+    """Counts work done and shows it; also a context manager.
+
+    It tells how long the rest takes at the present rate, unless `estimates` is off: then `notes`
+    may, of work whose parts are known to differ.
+    """
 
     def __init__(
-        self, label: str, total: int, *, unit: str = "", done: int = 0, quiet: bool = False
+        self,
+        label: str,
+        total: int,
+        *,
+        unit: str = "",
+        done: int = 0,
+        quiet: bool = False,
+        estimates: bool = True,
     ):
+        self.estimates = estimates
         self.label, self.total, self.unit = label, total, unit
         self.first, self.done = done, done
         self.notes = ""
@@ -25,7 +38,12 @@ class Progress:
         self.quiet = quiet
         self.bar = (
             tqdm(
-                total=total or None, initial=done, desc=label, unit=unit or "it", dynamic_ncols=True
+                total=total or None,
+                initial=done,
+                desc=label,
+                unit=unit or "it",
+                dynamic_ncols=True,
+                bar_format=None if estimates else WITHOUT_ESTIMATE,
             )
             if sys.stderr.isatty() and not quiet
             else None
@@ -53,7 +71,7 @@ class Progress:
         notes = f", {self.notes}" if self.notes else ""
         sys.stderr.write(
             f"{self.label}: {self.done}{of_total} {self.unit}, {rate:.3g}/s"
-            f"{f', {left_text}' if self.total else ''}{notes}\n"
+            f"{f', {left_text}' if self.total and self.estimates else ''}{notes}\n"
         )
         sys.stderr.flush()
 

@@ -7,6 +7,7 @@ calibration.csv  name,slope,bias: from the model's probabilities to shares that 
 model.onnx       input NHWC 0..255; outputs probabilities, vector, uncertainty
 model.keras      the same network, to train on with; nothing here reads it yet
 metrics.jsonl    one object per validation
+tensorboard/     learning curves, for TensorBoard
 checkpoints/     weights and optimiser at a step
 eval/ heads/     what eval.py and `e6tag transfer` add
 """

@@ -37,7 +37,7 @@ ANNEAL = {
 """Ways from one rate to the next, and whether a third phase follows."""
 
 
-def one_cycle(
+def one_cycle(  # noqa: PLR0913 (all that shapes a cycle)
     step: Any,
     total: int,
     peak: float,
@@ -45,11 +45,12 @@ def one_cycle(
     divisors: tuple[float, float] = DIVISORS,
     anneal: str = "cosine",
     xp: ModuleType = np,
+    momentum_range: tuple[float, float] = MOMENTUM_RANGE,
 ) -> tuple[Any, Any]:
     """Rate and momentum of the one-cycle policy (Smith and Topin, arXiv:1708.07120).
 
     The rate rises from peak / d1 to the peak during the first `warmup` share of the steps and
-    falls to peak / d1 / d2 at the last; momentum mirrors it between MOMENTUM_RANGE's ends.  In
+    falls to peak / d1 / d2 at the last; momentum mirrors it between `momentum_range`'s ends.  In
     the three phases of the "-annihilate" kinds it falls to peak / d1 in as many steps as it rose,
     as in the paper, and to peak / d1 / d2 in those that are left, at constant momentum.  Equal to
     torch.optim.lr_scheduler.OneCycleLR with two or three phases.
@@ -62,11 +63,12 @@ def one_cycle(
         divisors: d1 = peak / first rate, d2 = first rate / last rate.
         anneal: one of ANNEAL; a `warmup` above 0.5 counts as 0.5 in three phases.
         xp: `numpy`, or `keras.ops` inside a training step.
+        momentum_range: momentum at the peak of the rate, and at both ends.
 
     Returns:
         rate and momentum, of the step's shape.
     """
-    (way, annihilate), (low, high) = ANNEAL[anneal], MOMENTUM_RANGE
+    (way, annihilate), (low, high) = ANNEAL[anneal], momentum_range
     first, end = peak / divisors[0], total - 1.0
     top = (min(warmup, 0.5) if annihilate else warmup) * total - 1.0
     # Steps at which a phase ends, with the rate and the momentum there.
@@ -143,11 +145,13 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         warmup: float = 0.3,
         divisors: Sequence[float] = DIVISORS,
         anneal: str = "cosine",
+        momentum_range: Sequence[float] = MOMENTUM_RANGE,
     ):
         super().__init__()
         self.arguments: dict[str, Any] = {
             "total": total, "peak": peak, "warmup": warmup,
             "divisors": tuple(divisors), "anneal": anneal,
+            "momentum_range": tuple(momentum_range),
         }  # fmt: skip
 
     def at(self, step: Any) -> tuple[Any, Any]:

@@ -3,8 +3,9 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,25 @@ from e6tag import __version__, checkpoints, files, images, metrics, runs
 from e6tag.batches import Batches
 from e6tag.config import TrainConfig
 from e6tag.errors import DataError
+from e6tag.event_files import EventFiles
 from e6tag.export import export_onnx
 from e6tag.learner import Learner
 from e6tag.schedules import picture_size
 from e6tag.shards import Dataset
+from e6tag.throughput import Clock, Remaining, in_words
 
 log = logging.getLogger(__name__)
 
 MIN_VAL_POSITIVES = 3
 """Tags with fewer validation positives do not enter the macro figures shown while training."""
 
+
+MOST_POINTS = 2000
+"""About as many steps' losses are drawn, evenly spread; TensorBoard shows half of them."""
+
+DRAWN = ("macro_ap", "macro_auc", "micro_ap", "prior_macro_ap", "prior_macro_auc")
+SPEED = ("pictures_per_second", "image_size")
+"""What TensorBoard shows of an entry of the history."""
 
 PATHS = ("config", "data", "run")
 """Options that name places on the machine that trained."""
@@ -40,6 +50,10 @@ class Session:
     val: Batches
     learner: Learner
     state: checkpoints.State
+    clock: Clock = field(init=False)
+    """from when training begins"""
+    curves: EventFiles = field(init=False)
+    """from when training begins"""
 
     @property
     def folder(self) -> Path:
@@ -50,6 +64,33 @@ class Session:
     def total_steps(self) -> int:
         """Steps of the whole run."""
         return self.config.epochs * self.train.steps_per_epoch
+
+    @cached_property
+    def remaining(self) -> Remaining:
+        """What is left of the run, by the step."""
+        sizes = [self.size_of(epoch) for epoch in range(self.config.epochs)]
+        return Remaining(sizes, self.train.steps_per_epoch)
+
+    def pictures_per_second(self) -> float:
+        """Of this epoch's training steps, validation and checkpoints not counted."""
+        return self.config.batch_size / max(self.clock.seconds_a_step(), 1e-9)
+
+    def pace(self) -> str:
+        """Throughput and the time that is left, in words."""
+        left = self.remaining.seconds(
+            self.state.step, self.clock.seconds_a_step(), self.clock.between_seconds
+        )
+        return f"{self.pictures_per_second():.3g} pictures/s, {in_words(left)} left"
+
+    def draws_point(self) -> bool:
+        """Whether the next step is one of those whose loss is drawn."""
+        return (self.state.step + 1) % max(1, self.total_steps // MOST_POINTS) == 0
+
+    def rates(self) -> dict[str, float]:
+        """Points of the curves of what the next step is taken with."""
+        rate, momentum = self.learner.rates()
+        found = {"training/learning_rate": rate}
+        return found if momentum is None else found | {"training/momentum": momentum}
 
     def out_of_patience(self) -> bool:
         """Whether the last `patience` epochs of full-sized pictures brought nothing better."""
@@ -74,6 +115,11 @@ class Session:
         while epoch < self.config.epochs and self.size_of(epoch) == size:
             epoch += 1
         return epoch * self.train.steps_per_epoch
+
+
+def is_due(epochs_done: int, config: TrainConfig) -> bool:
+    """Whether a validation follows so many passes: every so many, and at the end."""
+    return epochs_done % config.validate_every == 0 or epochs_done >= config.epochs
 
 
 def epochs_without_gain(scores: Sequence[float]) -> int:
@@ -110,10 +156,12 @@ def validate(session: Session, loss: float) -> None:
     state.history.append(entry)
     lines = [files.json_line(item) for item in state.history]
     files.write_text(session.config.run / "metrics.jsonl", "".join(lines))
+    session.curves.add(state.step, {f"validation/{name}": entry[name] for name in DRAWN})
+    session.curves.add(state.step, {f"speed/{name}": entry[name] for name in SPEED})
     log.info(
-        "epoch %d/%d: loss %.4g, val macro AP %.4f (prior only %.4f), macro AUC %.4f, %.0f s",
+        "epoch %d/%d: loss %.4g, val macro AP %.4f (prior only %.4f), macro AUC %.4f, %.0f s; %s",
         entry["epoch"], session.config.epochs, loss, entry["macro_ap"],
-        entry["prior_macro_ap"], entry["macro_auc"], state.seconds,
+        entry["prior_macro_ap"], entry["macro_auc"], state.seconds, session.pace(),
     )  # fmt: skip
 
 
@@ -127,11 +175,13 @@ def summarise(session: Session, truth: Any, scores: Any) -> dict[str, Any]:
         "epoch": step // session.train.steps_per_epoch,
         "step": step,
         "seconds": round(session.state.seconds, 1),
+        "pictures_per_second": round(session.pictures_per_second(), 1),
         "image_size": session.val.image_size,
         "macro_ap": ours["macro_ap"],
         "macro_auc": ours["macro_auc"],
         "micro_ap": ours["micro_ap"],
         "prior_macro_ap": prior["macro_ap"],
+        "prior_macro_auc": prior["macro_auc"],
     }
 
 

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from e6tag.errors import DataError
-from e6tag.files import finished, read_json, sync_folder
+from e6tag.files import finished, read_json, sha256, sync_folder
 from e6tag.tables import MANIFEST_SCHEMA, REMEDY, count_topup, read_table, write_table
 from e6tag.tags import Vocabulary
 
@@ -32,8 +32,7 @@ MAX_EXAMPLE_BYTES = 64 << 20
 """Larger members of a shard are taken for damage."""
 
 HEADER_BYTES = 512
-DEFAULT_DATA = Path("data")
-DEMO_DATA = Path("data/demo")
+DEFAULT_DATA, DEMO_DATA = Path("data"), Path("data/demo")
 
 
 @dataclass(frozen=True)
@@ -260,8 +259,15 @@ def open_dataset(data_dir: Path) -> Dataset:
         )
     vocabulary = Vocabulary.read(data_dir / "tags.csv")
     manifest = read_manifest(data_dir)
+    check_tags(data_dir / "tags.csv", info)
     check_manifest(data_dir, info, len(vocabulary), manifest)
     return Dataset(data_dir, info, vocabulary, manifest)
+
+
+def check_tags(path: Path, info: dict[str, Any]) -> None:
+    """Compare tags.csv with its checksum, if dataset.json has one: labels are columns of it."""
+    if info.get("tags_sha256") not in (None, sha256(path)):
+        raise DataError(f"{path} is not the one that the labels were made with. {REMEDY}")
 
 
 def check_manifest(
@@ -285,10 +291,8 @@ def check_manifest(
 
 def default_data(named: Path | None) -> Path:
     """The data folder meant: the named one, else data, else the demo's."""
-    if named is not None:
-        return named
     only_demo = not has_manifest(DEFAULT_DATA) and has_manifest(DEMO_DATA)
-    return DEMO_DATA if only_demo else DEFAULT_DATA
+    return named or (DEMO_DATA if only_demo else DEFAULT_DATA)
 
 
 def has_manifest(data_dir: Path) -> bool:

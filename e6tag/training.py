@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -22,38 +22,43 @@ from e6tag import checkpoints, cost, files, models, optimizers, rate_range, runs
 from e6tag.config import TrainConfig
 from e6tag.devices import choose_device
 from e6tag.errors import RunError
+from e6tag.event_files import EventFiles
 from e6tag.preparation import (
     build_learner,
     change_size,
-    check_likelihood,
+    check_noise,
+    keep_one_device,
     open_batches,
     prepare,
     shaping,
 )
 from e6tag.progress import Progress
+from e6tag.replicas import check_share
 from e6tag.schedules import exponential
-from e6tag.session import Session, validate, write_run
+from e6tag.session import Session, is_due, validate, write_run
 from e6tag.shards import Dataset
+from e6tag.throughput import Clock
+from e6tag.time_budget import as_begun, step_seconds, with_epochs
 
 log = logging.getLogger(__name__)
 
-MOST_TRIAL_STEPS, TRIAL_SECONDS = 12, 3.0
-"""when a dry run has seen enough of how long steps take"""
+MOST_NAMED = 5
+"""pictures that could not be read"""
 
 
 def train(config: TrainConfig) -> int:
     """Train a tagger; rerun the same command to resume."""
-    check_likelihood(config)
+    check_noise(config)
     dataset = shards.open_dataset(shards.default_data(config.data))
     with files.locked(config.run):
         if config.find_rate:
-            log.info("device: %s", choose_device(config.device, config.mixed_precision))
-            return find_rate(config, dataset)
+            return find_rate(use_device(config), dataset)
+        config = as_begun(config)
         if finished_before(config, dataset):
             log.info("%s is trained already. Evaluate it: python eval.py --run %s",
                      config.run, config.run)  # fmt: skip
             return 0
-        log.info("device: %s", choose_device(config.device, config.mixed_precision))
+        config = with_epochs(use_device(config), dataset)
         session = prepare(config, dataset)
         describe(session)
         if config.memory_gb:
@@ -63,9 +68,22 @@ def train(config: TrainConfig) -> int:
             log.info(estimated_time(session))
             return 0
         fit(session)
+        keep_one_device(session)
         write_run(session)
     report(session)
     return 1 if session.train.failures or session.val.failures else 0
+
+
+def use_device(config: TrainConfig) -> TrainConfig:
+    """Set the devices up, say which they are, and resolve how many.
+
+    Raises:
+        ConfigError: there are not so many, or they cannot be used so.
+    """
+    words, count = choose_device(config.device, config.mixed_precision, config.devices)
+    log.info("device: %s", words)
+    check_share(config.batch_size, count)
+    return replace(config, devices=count)
 
 
 def finished_before(config: TrainConfig, dataset: Dataset) -> bool:
@@ -104,17 +122,7 @@ def describe(session: Session) -> None:
 
 def estimated_time(session: Session) -> str:
     """Take some steps to see how long they are; what they change is not kept."""
-    taken: list[float] = []
-    steps = min(session.total_steps, MOST_TRIAL_STEPS)
-    with contextlib.closing(session.train.training(0, steps, session.config.workers)) as stream:
-        for pictures, labels in stream:
-            began = time.monotonic()
-            session.learner.step(pictures, labels)
-            taken.append(time.monotonic() - began)
-            if sum(taken[1:]) > TRIAL_SECONDS:
-                break
-    # The first one is compiled.
-    seconds = float(np.median(taken[1:] or taken))
+    seconds = step_seconds(session.learner, session.train, session.config.workers)
     # A step takes as long as its pictures have pixels.
     sizes = np.array([session.size_of(epoch) for epoch in range(session.config.epochs)])
     share = float(np.mean((sizes / session.config.image_size) ** 2))
@@ -125,49 +133,46 @@ def estimated_time(session: Session) -> str:
     )
 
 
-@dataclass
-class Clock:
-    """When training began and when it was last saved; seconds of `time.monotonic`."""
-
-    earlier: float
-    """seconds of training before this start of the program"""
-    began: float = field(default_factory=time.monotonic)
-    saved: float = field(default_factory=time.monotonic)
-
-    def seconds(self) -> float:
-        """Seconds of training in all."""
-        return self.earlier + time.monotonic() - self.began
-
-
 def fit(session: Session) -> None:
     """Take the steps that are left, validating after each epoch."""
     config, state = session.config, session.state
-    clock = Clock(state.seconds)
-    bar = Progress("train", session.total_steps, unit="steps", done=state.step, quiet=config.quiet)
-    with bar:
+    bar = Progress(
+        "train", session.total_steps, unit="steps", done=state.step, quiet=config.quiet,
+        estimates=False,
+    )  # fmt: skip
+    session.clock = Clock(state.seconds)
+    session.curves = EventFiles(config.run / "tensorboard", state.step)
+    with contextlib.closing(session.curves), bar:
         while state.step < session.total_steps and not session.out_of_patience():
             change_size(session)
-            fit_size(session, session.size_lasts_until(), clock, bar)
+            fit_size(session, session.size_lasts_until(), bar)
     if state.step < session.total_steps:
         log.info("stopped after %d epochs: the last %d were not better than the best",
                  len(state.history), config.patience)  # fmt: skip
 
 
-def fit_size(session: Session, last_step: int, clock: Clock, bar: Progress) -> None:
+def fit_size(session: Session, last_step: int, bar: Progress) -> None:
     """Take the steps up to `last_step`, or until patience ends."""
-    state, per_epoch = session.state, session.train.steps_per_epoch
+    state, clock, first_step = session.state, session.clock, session.state.step
     stream = session.train.training(state.step, last_step, session.config.workers)
+    clock.lap()
     with contextlib.closing(stream):
         for pictures, labels in stream:
+            rates = session.rates() if session.draws_point() else {}
             loss = session.learner.step(pictures, labels)
             check_finite(session, loss)
+            clock.step_done(is_first=state.step == first_step)
             state.step += 1
             state.seconds = clock.seconds()
-            bar.update(1, f"loss {loss:.4g}")
-            is_end = state.step % per_epoch == 0
+            if rates:
+                session.curves.add(state.step, {"training/loss": loss} | rates)
+            bar.update(1, f"loss {loss:.4g}, {session.pace()}")
+            is_end = state.step % session.train.steps_per_epoch == 0
             if is_end or time.monotonic() - clock.saved > session.config.checkpoint_seconds:
-                save(session, loss if is_end else None)
-                clock.saved = time.monotonic()
+                epochs_done = state.step // session.train.steps_per_epoch
+                due = is_end and is_due(epochs_done, session.config)
+                save(session, loss if due else None)
+                clock.saving_done(is_end)
             if is_end and session.out_of_patience():
                 return
 
@@ -177,6 +182,8 @@ def save(session: Session, loss: float | None) -> None:
     check_weights(session)
     if loss is not None:
         validate(session, loss)
+    # First: what a checkpoint says was done must have been drawn.
+    session.curves.flush()
     checkpoints.save_state(session.folder, session.learner, session.state)
 
 
@@ -258,8 +265,11 @@ def report_rate(config: TrainConfig, losses: Any) -> None:
 def report(session: Session) -> None:
     """The result on stdout, what to do next on stderr."""
     config, best = session.config, session.state.best
-    for post_id, problem in list(session.train.failures.items())[:5]:
+    failures = session.train.failures | session.val.failures
+    for post_id, problem in list(failures.items())[:MOST_NAMED]:
         log.warning("post %d was left out: %s", post_id, problem)
+    if len(failures) > MOST_NAMED:
+        log.warning("%d pictures were left out in all", len(failures))
     if config.json:
         sys.stdout.write(files.json_line(best))
     else:

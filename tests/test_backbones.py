@@ -86,6 +86,16 @@ def test_a_resnets_parameters_and_map_are_those_of_the_formula(depth, width, ste
     assert network.output.shape == (None, side, side, width * 2 ** (len(depth) - 1))
 
 
+def test_relu_takes_the_place_of_every_silu():
+    network = resnet_map(depth=(1, 1), width=8, activation="relu")
+    kinds = {
+        layer.activation.__name__
+        for layer in network.layers
+        if isinstance(layer, keras.layers.Activation)
+    }
+    assert kinds == {"relu"}
+
+
 def test_a_plain_resnet_of_18_layers_has_the_published_number_of_parameters():
     # torchvision's resnet18 without its classifier: 11,689,512 - 513,000, and Keras counts the
     # two moving statistics of each of 4,800 channels.
@@ -120,6 +130,7 @@ def test_convolutions_start_with_the_deviation_of_he():
 
 @pytest.mark.parametrize("options", [
     {"stem": "plain", "channel_attention": "se"},
+    {"activation": "relu", "join": "sum"},
     {"channel_attention": "eca"},
 ])  # fmt: skip
 def test_a_resnet_is_exported_with_its_options_and_survives_saving(options, tmp_path):
@@ -279,6 +290,16 @@ def test_pooling_is_the_mean_and_what_was_asked_for_beside_it(options, numbers):
     before = network.get_layer("stage2_block1_silu").output
     cells, found = keras.Model(network.input, [before, pooled])(pictures())
     np.testing.assert_allclose(found[:, :16], np.mean(cells, axis=(1, 2)), atol=1e-5)
+
+
+def test_a_sum_adds_what_attention_found_to_the_mean():
+    network = stirred(tagger(join="sum"))
+    assert network.get_layer("projection").kernel.shape == (16, 12)
+    parts = [network.get_layer(name).output for name in ("pooling", "attended", "pooled")]
+    beside, attended, pooled = keras.Model(network.input, parts)(pictures())
+    np.testing.assert_allclose(pooled, beside[:, :16] + attended, atol=1e-6)
+    kernel, bias = network.get_layer("attended").get_weights()
+    np.testing.assert_allclose(attended, np.asarray(beside)[:, 16:] @ kernel + bias, atol=1e-5)
 
 
 def head(num_tags, rank, heteroscedastic, vector_size=256):

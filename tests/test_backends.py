@@ -20,6 +20,7 @@ OPTIONS = {
     "attention to channels, few factors": {"channel_attention": "eca", "rank": 3},
     "a decoder": {"channel_attention": "se", "stem": "plain", "pooling": "ml-decoder"},
     "a plain head": {"heteroscedastic": False, "pooling": "mean"},
+    "noise in the vector": {"noise": "vector", "learn_temperature": True, "rank": 5},
     "a model of Keras": {"backbone": "mobilenetv3-small"},
 }
 ELSEWHERE = """

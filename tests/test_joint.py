@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from keras import ops
 from scipy import special
 
-from e6tag import joint, layers
+from e6tag import joint, quadrature
 from e6tag.joint import JointLikelihood, StepSeed
 from e6tag.layers import HeteroscedasticLogits
 from e6tag.learner import Learner
@@ -30,7 +30,7 @@ def double(values):
 
 def grid(points):
     """Gauss-Hermite rule of the two factors: points (1, N, 2) and weights (N,)."""
-    e, w = layers.gauss_hermite(points)
+    e, w = quadrature.gauss_hermite(points)
     draws = np.stack(np.meshgrid(e, e, indexing="ij"), -1).reshape(1, -1, 2)
     return draws, np.outer(w, w).ravel()
 
@@ -53,7 +53,7 @@ def exact(points=40, **changes):
 
 def marginal(labels=LABELS, loadings=LOADINGS, t=1.0, nodes=100):
     s = np.sqrt((loadings**2).sum(axis=1) + DIAGONAL**2)
-    logits = np.asarray(layers.marginal_logits(double(MU), double(s), t, nodes))
+    logits = np.asarray(quadrature.marginal_logits(double(MU), double(s), t, nodes))
     loss = np.logaddexp(0, logits) - np.maximum(labels, 0) * logits
     return loss[np.asarray(labels) >= 0].sum()
 
@@ -250,3 +250,18 @@ def test_only_training_is_joint():
     # The second step draws other factors than the first.
     assert len(set(steps)) == 3 and steps[1] == pytest.approx(steps[2], rel=0.01)
     assert {w.path for w in marginal_.network.weights} == {w.path for w in joint_.network.weights}
+
+
+def test_with_a_low_rank_layer_joint_takes_what_the_head_takes():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    narrow = keras.layers.Dense(3, use_bias=False, name="tag_factors")
+    logits, _ = HeteroscedasticLogits(4, 2, name="tags")(narrow(inputs))
+    outputs = {"logits": logits, "probabilities": ops.sigmoid(logits), "vector": inputs * 1.0}
+    network = keras.Model(inputs, outputs)
+    learner = Learner(network, Objective("bce", 4), JointLikelihood(16))
+    learner.compile(keras.optimizers.SGD(0.0))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 5)).astype("float32"), rng.integers(0, 2, (6, 4)).astype("float32")
+    expected = JointLikelihood(16)(network.get_layer("tags"), y, x @ np.asarray(narrow.kernel), 0)
+    assert learner.step(x, y) == pytest.approx(float(expected), rel=1e-5)

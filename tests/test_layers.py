@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as arrays
 from keras import ops
 from scipy import integrate, special, stats
 
-from e6tag import layers
+from e6tag import layers, quadrature
 from e6tag.layers import AttentionPooling, HeteroscedasticLogits
 
 LAW = settings(deadline=None, max_examples=30)
@@ -22,7 +22,7 @@ def double(values):
 
 
 def probability(s, temperature=1.0, nodes=8, mu=MU):
-    return special.expit(layers.marginal_logits(double(mu), double(s), temperature, nodes))
+    return special.expit(quadrature.marginal_logits(double(mu), double(s), temperature, nodes))
 
 
 # Golden values: Gauss-Hermite with 100 nodes, and edward2 0.0.2's sampling layer.
@@ -88,23 +88,60 @@ def test_signs_and_rotations_of_the_factors_leave_the_marginal_alone(loadings, s
 @given(st.floats(-300, 300), st.floats(0.001, 5))
 def test_logits_are_odd_in_the_mean_and_finite_in_float32(mu, s):
     both = ops.convert_to_tensor([mu, -mu], "float32"), ops.convert_to_tensor([s, s], "float32")
-    plus, minus = np.asarray(layers.marginal_logits(*both))
+    plus, minus = np.asarray(quadrature.marginal_logits(*both))
     assert np.isfinite(plus) and plus == pytest.approx(-minus, abs=1e-4, rel=1e-5)
 
 
 def test_far_tails_keep_their_digits_where_a_difference_of_probabilities_would_not():
-    logits = layers.marginal_logits(ops.convert_to_tensor([-60.0, 60.0]), ops.zeros(2) + 1e-3)
+    logits = quadrature.marginal_logits(ops.convert_to_tensor([-60.0, 60.0]), ops.zeros(2) + 1e-3)
     np.testing.assert_allclose(logits, [-60, 60], rtol=1e-5)
+
+
+def in_logarithms(mu, s, temperature):
+    """The same quadrature in float64, each side of the logit as a sum of exponentials."""
+    points, weights = np.polynomial.hermite_e.hermegauss(8)
+    z = (mu[..., None] + s[..., None] * points) / temperature
+    sides = [np.log(weights) + special.log_expit(side) for side in (z, -z)]
+    return np.subtract(*(special.logsumexp(side, axis=-1) for side in sides))
+
+
+@LAW
+@given(
+    arrays.arrays(np.float64, (2, 3), elements=st.floats(-200, 200)),
+    arrays.arrays(np.float64, (1, 3), elements=st.floats(0.001, 40)),
+    st.sampled_from([0.5, 1.0, 2.0]),
+)
+def test_marginal_and_its_slopes_are_those_of_the_quadrature_in_logarithms(mu, s, temperature):
+    import tensorflow as tf
+
+    means, deviations = tf.Variable(mu), tf.Variable(s)
+    with tf.GradientTape() as tape:
+        logits = quadrature.marginal_logits(means, deviations, temperature)
+    by_mean, by_deviation = tape.gradient(logits, [means, deviations])
+    wide, h = np.broadcast_to(s, mu.shape), 1e-4
+    np.testing.assert_allclose(logits, in_logarithms(mu, wide, temperature), rtol=1e-9, atol=1e-9)
+    up, down = (in_logarithms(mu + d, wide, temperature) for d in (h, -h))
+    np.testing.assert_allclose(by_mean, (up - down) / (2 * h), atol=1e-5)
+    up, down = (in_logarithms(mu, wide + d, temperature) for d in (h, -h))
+    slopes = ((up - down) / (2 * h)).sum(axis=0, keepdims=True)
+    np.testing.assert_allclose(by_deviation, slopes, atol=1e-5)
+
+
+@LAW
+@given(st.floats(-1e4, 1e4), st.floats(0.001, 1e3))
+def test_slopes_are_finite_in_float32_however_far_the_latents_are(mu, s):
+    found = quadrature.node_sums(*(ops.convert_to_tensor([v], "float32") for v in (mu, s)), 8)
+    assert np.isfinite(np.concatenate(found)).all()
 
 
 def test_no_noise_gives_the_plain_logit():
     np.testing.assert_allclose(
-        layers.marginal_logits(double(MU), double(np.zeros(3)), 0.5), MU / 0.5, atol=1e-12
+        quadrature.marginal_logits(double(MU), double(np.zeros(3)), 0.5), MU / 0.5, atol=1e-12
     )
 
 
 def test_quadrature_is_exact_for_moments_of_the_normal():
-    points, weights = layers.gauss_hermite(8)
+    points, weights = quadrature.gauss_hermite(8)
     moments = [weights @ points**power for power in (0, 1, 2, 4, 6, 14)]
     np.testing.assert_allclose(moments, [1, 0, 1, 3, 15, 135135], atol=1e-8, rtol=1e-9)
 

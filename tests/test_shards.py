@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -74,6 +74,7 @@ def test_places_are_where_the_tarfile_module_finds_the_pictures(tmp_path):
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3), st.integers(0, 511), st.integers(1, 255))
 def test_a_damaged_header_is_never_misread(tmp_path_factory, member, place, change):
     path = tmp_path_factory.mktemp("shards") / "val-00000.tar"

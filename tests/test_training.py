@@ -1,33 +1,19 @@
 """Training: what it learns, what it leaves behind, and that it resumes as if never stopped."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 from conftest import ROOT, run_command
 from tiny_data import write_dataset
-
-SMALL = [
-    "--backbone", "resnet", "--depth", "1", "1", "--width", "8", "--image-size", "32",
-    "--vector-size", "24", "--heads", "2", "--key-size", "8", "--factors", "2",
-    "--batch-size", "16", "--ema", "0.9", "--learning-rate", "5e-3", "--device", "cpu",
-]  # fmt: skip
+from tiny_training import final_weights, kill_after_checkpoint, train
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data"), 240)
-
-
-def train(data, run, *more):
-    done = run_command(["train.py", "--data", data, "--run", run, *SMALL, *more], ROOT)
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +22,6 @@ def trained(data, tmp_path_factory):
     code, out, err = train(data, run, "--epochs", "10", "--json")
     assert code == 0, err
     return run, json.loads(out), err
-
-
-def final_weights(run):
-    import h5py
-    import keras  # noqa: F401  (registers the file reader)
-
-    state = json.loads((run / "checkpoints" / "state.json").read_text())
-    found = {}
-    with h5py.File(run / "checkpoints" / state["weights"]) as file:
-        file.visititems(
-            lambda name, item: found.update({name: item[()]}) if hasattr(item, "shape") else None
-        )
-    return state["step"], found
 
 
 def test_it_learns_shapes_and_colours_far_beyond_the_prior(trained):
@@ -146,25 +119,6 @@ def test_other_data_in_the_same_folder_is_refused(trained, tmp_path):
     assert "other data" in err
 
 
-def step_of(state):
-    return json.loads(state.read_text())["step"] if state.exists() else 0
-
-
-def kill_after_checkpoint(data, run, number, *more, least=1):
-    process = subprocess.Popen(
-        [sys.executable, "train.py", "--data", str(data), "--run", str(run), *SMALL, *more],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    state = run / "checkpoints" / "state.json"
-    deadline = time.monotonic() + 200
-    while step_of(state) < least and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    began = time.monotonic()
-    process.send_signal(number)
-    words = process.communicate(timeout=60)[1].decode()
-    return process.returncode, words, time.monotonic() - began
-
-
 EVERYTHING = [
     "--schedule", "cosine", "--warmup", "0.1", "--accumulate", "3", "--patience", "3",
     "--colour-jitter", "0.2", "--trivial-augment", "--mixup", "0.4", "--cutmix", "1",
@@ -181,6 +135,10 @@ EVERYTHING = [
         pytest.param([*EVERYTHING, "lion"], marks=pytest.mark.slow),
         pytest.param(["--optimizer", "nesterov", "--anneal", "linear-annihilate",
                       "--learning-rate", "0.01"], marks=pytest.mark.slow),
+        pytest.param(["--block", "bottleneck", "--filters", "16", "24", "--max-stride", "4",
+                      "--freeze", "1", "--optimizer", "sgd", "--momentum", "0.99", "0.99",
+                      "--learning-rate", "1e-3", "--div-factor", "40", "--final-div-factor", "1",
+                      ], marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_one_that_was_not(data, tmp_path, more):

@@ -64,15 +64,32 @@ def split_of(index: int) -> str:
     return "val" if index % 10 == 8 else "test" if index % 10 == 9 else "train"
 
 
-def write_dataset(folder: Path, num: int = 200, first_seed: int = 0) -> Path:
-    """A finished data folder, written with the functions of the shards module."""
-    vocabulary = Vocabulary([Tag(i + 1, name, 0, 100) for i, name in enumerate(NAMES)])
+def some_more(seed: int, names: list[str]) -> list[str]:
+    """Tags that no picture shows, about 25 of 1000: the r-th has a share of 4 / r (Zipf)."""
+    rng = np.random.default_rng(seed)
+    shares = np.minimum(0.5, 4.0 / np.arange(1, len(names) + 1))
+    return [
+        name for name, drawn in zip(names, rng.random(len(names)) < shares, strict=True) if drawn
+    ]
+
+
+def write_dataset(
+    folder: Path, num: int = 200, first_seed: int = 0, num_tags: int = len(NAMES)
+) -> Path:
+    """A finished data folder, written with the functions of the shards module.
+
+    Tags beyond the names above have nothing to do with the pictures.
+    """
+    more = [f"tag_{i}" for i in range(num_tags - len(NAMES))]
+    names = (*NAMES, *more)
+    vocabulary = Vocabulary([Tag(i + 1, name, 0, 100) for i, name in enumerate(names)])
     rows = []
     for split in ("train", "val", "test"):
         indexes = [i for i in range(num) if split_of(i) == split]
         examples, kept = [], []
         for index in indexes:
             image, tags = draw(first_seed + index)
+            tags += some_more(first_seed + index, more)
             jpeg = encode(image)
             examples.append(Example(index + 1, jpeg, {"tags": tags}))
             kept.append((index, image, tags, jpeg))

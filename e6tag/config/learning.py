@@ -19,21 +19,31 @@ class TrainConfig(JobConfig):
     run: Path = Path("runs/default")
     """folder for checkpoints, metrics and the finished model"""
     backbone: str = "resnet"
-    """feature network: resnet, efficientnet-lite0 (ImageNet weights, 17 MB), efficientnetv2-b0 to
-    -b2, mobilenetv3-small or -large, or keras:NAME for a model of keras.applications"""
+    """feature network: resnet, efficientnet-lite0, -lite1 or -lite2 (ImageNet weights, a download
+    of 17, 20 or 23 MB), efficientnetv2-b0 to -b2, mobilenetv3-small or -large, or keras:NAME for a
+    model of keras.applications"""
     depth: tuple[int, ...] = (2, 2, 2, 2)
     """resnet only: residual blocks in each stage"""
     width: int = 32
-    """resnet only: channels of the first stage; doubled by each stage"""
+    """resnet only: channels of the first stage's 3x3 convolutions; doubled by each stage"""
+    block: Literal["basic", "bottleneck"] = "basic"
+    """resnet only: two 3x3 convolutions, or 1x1, 3x3 and 1x1 with four times the channels"""
+    filters: tuple[int, ...] = ()
+    """resnet only: channels that each stage puts out, instead of those that follow from --width"""
+    max_stride: int = 0
+    """resnet only: stages halve the map while its stride stays within this (32 leaves 7x7 cells of
+    224 pixels); 0: all after the first do"""
     stem: Literal["d", "plain"] = "d"
     """resnet only: ResNet-D's three small convolutions and averaged shortcuts, or the first
     ResNet's one large convolution and strided shortcuts"""
+    activation: Literal["silu", "relu"] = "silu"
+    """resnet only: after each normalisation"""
     channel_attention: Literal["none", "se", "eca"] = "none"
     """resnet only: squeeze-and-excitation, or efficient channel attention (nearly free)"""
     weights: Literal["imagenet", "none"] | None = None
-    """what the backbone starts from (default: imagenet for efficientnet-lite0, else none)"""
+    """what the backbone starts from (default: imagenet for efficientnet-lite, else none)"""
     freeze: int | None = None
-    """keep this many first stages of the backbone as they are (default: 3 of efficientnet-lite0,
+    """keep this many first stages of the backbone as they are (default: 3 of efficientnet-lite,
     2 of another with ImageNet weights, 0 of keras:NAME and from scratch)"""
     image_size: int = 96
     """side of the square pictures are fitted into, in pixels"""
@@ -44,6 +54,8 @@ class TrainConfig(JobConfig):
     pooling: Literal["attention", "ml-decoder", "mean"] = "attention"
     """beside the feature map's mean: attention of its cells to each other, or of fixed queries to
     its cells (each makes a part of the vector), or nothing"""
+    join: Literal["concat", "sum"] = "concat"
+    """attention pooling only: put the mean and what attention found side by side, or add them"""
     queries: int = 16
     """ml-decoder only: queries"""
     heads: int = 4
@@ -57,6 +69,11 @@ class TrainConfig(JobConfig):
     """latent factors of the correlated label noise; 0 keeps the per-tag part only"""
     heteroscedastic: bool = True
     """input-dependent label noise; without it the head is a plain linear layer"""
+    noise: Literal["tags", "vector"] = "tags"
+    """where the label noise is: in each tag, or in the vector (for 10,000s of tags: its parameters
+    do not grow with them)"""
+    learn_temperature: bool = False
+    """vector noise only: train the temperature, from half to one and a half of --temperature"""
     temperature: float = 1.0
     """divides the noisy logits before the sigmoid"""
     likelihood: Literal["marginal", "joint"] = "marginal"
@@ -65,6 +82,9 @@ class TrainConfig(JobConfig):
     """joint likelihood: draws of the factors for each picture and step; memory grows with them"""
     loss: Literal["focal-robust", "focal", "robust", "bce", "asl", "hill", "splc"] = "focal-robust"
     """focal in the adaptive robust loss, either alone, cross-entropy, three for missing labels"""
+    reduction: Literal["sum", "mean"] = "sum"
+    """over a picture's tags; a mean needs sgd to have rates as many times as large as there are
+    tags"""
     focal_alpha: float = 0.25
     """focal loss: weight of positives (negatives have one minus this); -1 weighs both alike"""
     focal_gamma: float = 2.0
@@ -91,6 +111,12 @@ class TrainConfig(JobConfig):
     """learning rate over the run; cosine rises along a line and falls to 0"""
     warmup: float = 0.3
     """share of the run in which the rate of one-cycle or cosine rises"""
+    div_factor: float = 25.0
+    """one-cycle: largest rate, divided by the first one"""
+    final_div_factor: float = 1e4
+    """one-cycle: first rate, divided by the last one"""
+    momentum: tuple[float, float] = (0.85, 0.95)
+    """sgd and nesterov with one-cycle: momentum at the largest rate, and at both ends"""
     anneal: Literal["cosine", "linear", "cosine-annihilate", "linear-annihilate"] = "cosine"
     """form of one-cycle; annihilate: falls as fast as it rose, then on to nothing"""
     ema: float = 0.99
@@ -103,6 +129,11 @@ class TrainConfig(JobConfig):
     """steps whose mean gradient makes one update: a larger batch in the same memory"""
     epochs: int = 5
     """passes over the training pictures"""
+    minutes: float = 0.0
+    """make as many passes as take about so long here, instead of --epochs (steps are timed first);
+    0 does not ask"""
+    validate_every: int = 1
+    """passes between two validations; the last pass is always followed by one"""
     patience: int = 0
     """stop after so many epochs without better validation macro AP; 0 never does"""
     flip: bool = True
@@ -121,6 +152,9 @@ class TrainConfig(JobConfig):
     """repeat pictures with tags rarer than this share, by sqrt(T / share); 0 for none"""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """gpu fails where there is none; auto takes one where there is"""
+    devices: int = 1
+    """GPUs that share each batch, 0 for all (tried with a CPU as several devices, not with GPUs);
+    the result is that of one, to rounding; joint likelihood: each draws the same factors"""
     mixed_precision: bool = False
     """float16 on a GPU (not tested: no GPU was at hand)"""
     workers: int = 2

@@ -12,6 +12,8 @@ SEEDS = (0, 2**32 - 1)
 
 RANGES: dict[str, tuple[float, float]] = {
     "width": (1, 4096),
+    "filters": (1, 65_536),
+    "max_stride": (0, 4096),
     "freeze": (0, 100),
     "image_size": (16, 4096),
     "progressive": (0.1, 1),
@@ -34,11 +36,16 @@ RANGES: dict[str, tuple[float, float]] = {
     "backbone_rate": (0, HUGE),
     "weight_decay": (0, HUGE),
     "warmup": (0, 1),
+    "div_factor": (1, HUGE),
+    "final_div_factor": (1, HUGE),
+    "momentum": (0, 0.999999),
     "ema": (0, 0.9999999),
     "clip_norm": (0, HUGE),
     "batch_size": (1, 65_536),
     "accumulate": (1, 65_536),
     "epochs": (1, 1_000_000),
+    "minutes": (0, 1_000_000),
+    "validate_every": (1, 1_000_000),
     "patience": (0, 1_000_000),
     "memory_gb": (0, HUGE),
     "crop": (0.01, 1),
@@ -47,6 +54,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "cutmix": (0, 1000),
     "repeat_factor": (0, 1),
     "workers": (0, 1024),
+    "devices": (0, 64),
     "checkpoint_seconds": (0, HUGE),
     "depth": (1, 1000),
 }

@@ -20,6 +20,7 @@ from e6tag.config import TrainConfig
 from e6tag.decoder_pooling import DecoderPooling
 from e6tag.layers import AttentionPooling, HeteroscedasticLogits
 from e6tag.models.registry import BACKBONES, Backbone, choose, frozen_stages, is_pretrained
+from e6tag.vector_noise import VectorNoiseLogits
 
 __all__ = [
     "BACKBONES",
@@ -42,7 +43,7 @@ def build_tagger(
     Args:
         options: architecture: backbone and what it is made of, weights, freeze, image_size,
             vector_size, pooling, queries, heads, key_size, rank, heteroscedastic, factors,
-            temperature.
+            noise, learn_temperature, temperature.
         shares: (num_tags,) share of the training pictures with each tag, in (0, 1); the tagger
             predicts them at the start, whatever the picture.
         cache: folder for pretrained weights (default: `packages.cache_folder()`).
@@ -62,7 +63,7 @@ def build_tagger(
     features = backbone.build(pictures, options)
     pooled = pool(
         features, options.pooling, options.heads, options.key_size,
-        outputs=options.vector_size, queries=options.queries,
+        outputs=options.vector_size, queries=options.queries, join=options.join,
     )  # fmt: skip
     vector = summarise(pooled, options.vector_size)
     logits, uncertainty = tag_head(vector, options, np.log(shares) - np.log1p(-shares))
@@ -82,8 +83,9 @@ def build_tagger(
 
 
 def pool(
-    features: Any, pooling: str, heads: int, key_size: int, *, outputs: int, queries: int
-) -> Any:
+    features: Any, pooling: str, heads: int, key_size: int,
+    *, outputs: int, queries: int, join: str = "concat",
+) -> Any:  # fmt: skip
     """Feature map to its mean and, after it, what attention finds.
 
     Args:
@@ -92,17 +94,26 @@ def pool(
         heads, key_size: of the attention; without heads, the mean alone.
         outputs: numbers that the decoder makes.
         queries: that the decoder asks.
+        join: concat or sum of the mean and what attention found.
 
     Returns:
-        (batch, channels), and heads * key_size (attention) or outputs (ml-decoder) more.
+        (batch, channels), and heads * key_size (attention, unless summed) or outputs (ml-decoder)
+        more.
     """
     if pooling == "attention" and heads:
-        return AttentionPooling(heads, key_size, name="pooling")(features)
+        pooled = AttentionPooling(heads, key_size, name="pooling")(features)
+        return pooled if join == "concat" else added(pooled, int(features.shape[-1]))
     mean = layers.GlobalAveragePooling2D(name="pooling")(features)
     if pooling != "ml-decoder":
         return mean
     decoder = DecoderPooling(outputs, queries, heads, key_size, name="decoder")
     return layers.Concatenate(name="pooled")([mean, decoder(features)])
+
+
+def added(pooled: Any, channels: int) -> Any:
+    """[mean ; attended] to mean + A attended, (batch, channels): a transformer's residual sum."""
+    mean, attended = pooled[:, :channels], pooled[:, channels:]
+    return layers.Add(name="pooled")([mean, layers.Dense(channels, name="attended")(attended)])
 
 
 def summarise(pooled: Any, vector_size: int) -> Any:
@@ -120,6 +131,11 @@ def tag_head(vector: Any, options: TrainConfig, bias: NDArray[np.float64]) -> tu
     """Vector to (logits, uncertainty), both (batch, num_tags); `bias` are the first logits."""
     vector = narrow(vector, options.rank)
     if options.heteroscedastic:
+        if options.noise == "vector":
+            return VectorNoiseLogits(
+                len(bias), options.factors, options.temperature, options.learn_temperature,
+                bias=bias, name="tags",
+            )(vector)  # fmt: skip
         return HeteroscedasticLogits(
             len(bias), options.factors, options.temperature, bias=bias, name="tags"
         )(vector)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from e6tag.config import TrainConfig
 from e6tag.errors import ConfigError
 from e6tag.models import efficientnet_v2, mobilenet_v3
 from e6tag.models.applications import application, feature_map
-from e6tag.models.efficientnet_lite import LITE0_STAGES, efficientnet_lite0
-from e6tag.models.resnet import resnet
-from e6tag.models.weights import load_lite0
+from e6tag.models.efficientnet_lite import NUM_STAGES, VARIANTS, efficientnet_lite
+from e6tag.models.resnet import Topology, resnet
+from e6tag.models.weights import PUBLISHED, Published, load_published
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,23 @@ class Backbone:
 
 def build_resnet(pictures: Any, options: TrainConfig) -> Any:
     """`resnet` of the options."""
-    return resnet(pictures, options.depth, options.width, options.stem, options.channel_attention)
+    topology = Topology.of(
+        options.depth, options.width, options.filters, options.block, options.max_stride
+    )
+    return resnet(pictures, topology, options.stem, options.channel_attention, options.activation)
+
+
+def from_published(published: Published) -> Backbone:
+    """An EfficientNet-Lite, with its weights unless the options say otherwise."""
+    variant = VARIANTS[published.name]
+
+    def build(pictures: Any, options: TrainConfig) -> Any:
+        return efficientnet_lite(pictures, variant)
+
+    return Backbone(
+        build, NUM_STAGES, frozen=3, has_weights=True,
+        load=partial(load_published, published), weights="imagenet",
+    )  # fmt: skip
 
 
 def from_keras(name: str, stage_of: Callable[[str], str], num_stages: int, frozen: int) -> Backbone:
@@ -63,14 +80,7 @@ def from_mobilenet_v3(name: str, blocks: tuple[int, ...]) -> Backbone:
 
 BACKBONES: dict[str, Backbone] = {
     "resnet": Backbone(build_resnet),
-    "efficientnet-lite0": Backbone(
-        lambda pictures, options: efficientnet_lite0(pictures),
-        num_stages=len(LITE0_STAGES) + 1,
-        frozen=3,
-        has_weights=True,
-        load=load_lite0,
-        weights="imagenet",
-    ),
+    **{published.name: from_published(published) for published in PUBLISHED},
     "efficientnetv2-b0": from_efficientnet_v2("EfficientNetV2B0"),
     "efficientnetv2-b1": from_efficientnet_v2("EfficientNetV2B1"),
     "efficientnetv2-b2": from_efficientnet_v2("EfficientNetV2B2"),
@@ -79,7 +89,10 @@ BACKBONES: dict[str, Backbone] = {
 }
 ANY_OF_KERAS = "keras:"
 """before the name of any model of keras.applications: one stage, frozen as a whole or not"""
-RESNET_ONLY = {"stem": "d", "channel_attention": "none"}
+RESNET_ONLY: dict[str, Any] = {
+    "stem": "d", "channel_attention": "none", "activation": "silu", "block": "basic",
+    "filters": (), "max_stride": 0,
+}  # fmt: skip
 """options of the ResNet alone, and what they are where nothing is asked for"""
 
 

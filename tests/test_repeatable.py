@@ -1,0 +1,52 @@
+"""Two trainings of one seed, in processes of their own: the same metrics and the same bits."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_data import write_dataset
+from tiny_training import final_weights, train
+
+MEASURED = ("seconds", "pictures_per_second")
+"""What differs between two runs."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data"), 120)
+
+
+def trained(data, run, *options):
+    code, _, err = train(data, run, "--epochs", "3", *options)
+    assert code == 0, err
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(line[name] > 0 for line in lines for name in MEASURED)
+    return [{k: v for k, v in line.items() if k not in MEASURED} for line in lines], final_weights(
+        run
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--mixup", "0.4", "--trivial-augment", "--progressive", "0.5", "--image-size", "48"],
+    ],
+    ids=["plain", "everything"],
+)
+def test_two_runs_of_one_seed_are_the_same_whatever_the_workers(data, tmp_path, options):
+    lines, (step, weights) = trained(data, tmp_path / "a", *options, "--workers", "1")
+    again, (steps, others) = trained(data, tmp_path / "b", *options, "--workers", "4")
+    assert lines == again and len(lines) == 3
+    assert step == steps and weights.keys() == others.keys()
+    for name, value in weights.items():
+        np.testing.assert_array_equal(value, others[name], err_msg=name)
+    names = ("model.onnx", "thresholds.csv", "tags.csv")
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_another_seed_is_another_training(data, tmp_path):
+    _, (_, weights) = trained(data, tmp_path / "a", "--seed", "0")
+    _, (_, others) = trained(data, tmp_path / "b", "--seed", "1")
+    assert any((value != others[name]).any() for name, value in weights.items())
