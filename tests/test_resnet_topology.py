@@ -24,7 +24,7 @@ V4 = {
 """DeepDanbooru's resnet_custom_v4: one block that makes the map smaller, 2 to 10 more a stage"""
 SMALL = {
     "depth": (2, 1, 2, 1, 1, 1), "filters": (16, 24, 32, 32, 32, 48), "block": "bottleneck",
-    "image_size": 64, "vector_size": 12, "heads": 2, "key_size": 4,
+    "max_stride": 16, "image_size": 64, "vector_size": 12, "heads": 2, "key_size": 4,
 }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def test_six_stages_are_frozen_in_turn():
 
 @pytest.mark.parametrize("more", [{"stem": "plain", "max_stride": 32}, {"channel_attention": "se"}])
 def test_bottlenecks_are_exported_and_survive_saving(more, tmp_path):
-    network = stirred(models.build_tagger(TrainConfig(**SMALL, **more), SHARES))
+    network = stirred(models.build_tagger(TrainConfig(**SMALL | more), SHARES))
     exported(network, tmp_path, 64)
 
 
