@@ -139,3 +139,15 @@ def test_splc_corrects_labels_from_its_first_step_on():
 def test_splc_leaves_an_unknown_label_unknown():
     objective = Objective("splc", 2)
     assert float(objective(np.array([[-1, -1]]), np.array([[5.0, -5.0]], "float32"))) == 0.0
+
+
+def test_a_mean_over_tags_is_the_sum_divided_by_their_number_known_or_not():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 2, (5, 7)).astype("float32")
+    logits = rng.normal(size=(5, 7)).astype("float32")
+    for kind in ("bce", "focal-robust"):
+        total, mean = (
+            float(Objective(kind, 7, reduction=how)(labels, logits)) for how in ("sum", "mean")
+        )
+        assert mean == pytest.approx(total / 7, rel=1e-6)
+    assert Objective("bce", 7, reduction="mean").get_config()["reduction"] == "mean"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_backbones import exported, pictures, resnet_map, stirred
 from test_cost import profiled
 
-from e6tag import checkpoints, models, training
+from e6tag import checkpoints, models, preparation, training
 from e6tag.config import TrainConfig
 from e6tag.cost import multiply_adds
 from e6tag.errors import ConfigError
@@ -199,3 +199,8 @@ def test_a_run_is_not_resumed_with_another_topology_or_cycle(name, value, tmp_pa
     asked = training.shaping(TrainConfig(**{name: value}))
     with pytest.raises(ConfigError, match=f"begun with {name} "):
         checkpoints.check_same(tmp_path, state, asked, "x")
+
+
+def test_a_joint_likelihood_has_no_mean_over_tags():
+    with pytest.raises(ConfigError, match="Use --reduction sum"):
+        preparation.check_noise(TrainConfig(likelihood="joint", loss="bce", reduction="mean"))
