@@ -186,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("booru", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--pictures", type=int, default=7000, help="training pictures")
+    parser.add_argument("--pictures", type=int, default=5500, help="training pictures")
     options = parser.parse_args()
     prepare(options.booru, options.work, options.pictures)
 

@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--deepdanbooru", type=Path, help="interpreter with deepdanbooru")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--pictures", type=int, default=7000)
+    parser.add_argument("--pictures", type=int, default=5500)
     parser.add_argument("--rows", nargs="*", default=[*OURS, *RIVAL_ROWS])
     options = parser.parse_args()
     options.work = options.work.resolve()

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 OPSET = 17
 INPUT = "pictures"
+BATCH = "batch"
+"""name of the first dimension, which may be of any size"""
 TOLERANCE = 1e-3
 """Largest difference allowed between Keras and ONNX Runtime, relative to a vector's size."""
 
@@ -85,6 +87,8 @@ def rename(model: Any) -> Any:
     graph.input[0].name = INPUT
     for node in graph.node:
         node.input[:] = [INPUT if name == old else name for name in node.input]
+    for value in [*graph.input, *graph.output]:
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
     model.doc_string = ""
     return model
 

@@ -77,7 +77,8 @@ def one_cycle(  # noqa: PLR0913 (all that shapes a cycle)
     points += [(end, first / divisors[1], high)]
     rate = momentum = None
     for (start, *old), (stop, *new) in reversed(list(itertools.pairwise(points))):
-        share = (step - start) / max(stop - start, 1e-9)
+        # Counted from the end, which makes both ends exact however short a phase is.
+        share = 1.0 - (stop - step) / max(stop - start, 1e-9)
         phase = [way(a, b, share, xp) for a, b in zip(old, new, strict=True)]
         within = step <= stop
         rate = phase[0] if rate is None else xp.where(within, phase[0], rate)

@@ -220,7 +220,7 @@ def run_info(session: Session, exported: dict[str, Any]) -> dict[str, Any]:
         "model": {
             "backbone": config.backbone,
             "num_tags": len(dataset.vocabulary),
-            "vector_size": config.vector_size,
+            "vector_size": int(session.learner.network.output["vector"].shape[-1]),
             "num_parameters": session.learner.network.count_params(),
             **exported,
             "tags_sha256": files.sha256(config.run / "tags.csv"),

@@ -292,6 +292,13 @@ def test_pooling_is_the_mean_and_what_was_asked_for_beside_it(options, numbers):
     np.testing.assert_allclose(found[:, :16], np.mean(cells, axis=(1, 2)), atol=1e-5)
 
 
+def test_without_a_size_of_its_own_the_vector_is_what_pooling_makes():
+    network = tagger(vector_size=0)
+    parts = [network.get_layer("pooling").output, network.output["vector"]]
+    pooled, vector = keras.Model(network.input, parts)(pictures())
+    np.testing.assert_array_equal(pooled, vector)
+
+
 def test_a_sum_adds_what_attention_found_to_the_mean():
     network = stirred(tagger(join="sum"))
     assert network.get_layer("projection").kernel.shape == (16, 12)

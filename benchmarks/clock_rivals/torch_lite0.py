@@ -39,7 +39,7 @@ def pretrained() -> nn.Module:
 def main() -> None:
     """Train for the given minutes, score the test set."""
     parser = common.parser(__doc__)
-    torch_training.add_options(parser, rate=2e-3, decay=0.01, crop=0.7, prior_bias=True)
+    torch_training.add_options(parser, rate=1e-3, decay=0.01, crop=0.7, prior_bias=True)
     parser.set_defaults(aspect=False)
     options = parser.parse_args()
     torch.set_num_threads(torch_training.THREADS)

@@ -42,15 +42,15 @@ class TrainConfig(JobConfig):
     """resnet only: squeeze-and-excitation, or efficient channel attention (nearly free)"""
     weights: Literal["imagenet", "none"] | None = None
     """what the backbone starts from (default: imagenet for efficientnet-lite, else none)"""
-    freeze: int | None = None
-    """keep this many first stages of the backbone as they are (default: 3 of efficientnet-lite,
-    2 of another with ImageNet weights, 0 of keras:NAME and from scratch)"""
+    freeze: int = 0
+    """keep this many first stages of the backbone as they are: quicker, and tags less well"""
     image_size: int = 96
     """side of the square pictures are fitted into, in pixels"""
     progressive: float = 1.0
     """begin with pictures of this share of the size; a third of the epochs later larger ones"""
-    vector_size: int = 256
-    """length of the vector between the stem and the tags"""
+    vector_size: int = 0
+    """length of the vector between the stem and the tags; 0: what pooling makes, as it is (shorter
+    ones are quicker to search, and tag less well)"""
     pooling: Literal["attention", "ml-decoder", "mean"] = "attention"
     """beside the feature map's mean: attention of its cells to each other, or of fixed queries to
     its cells (each makes a part of the vector), or nothing"""
@@ -103,7 +103,7 @@ class TrainConfig(JobConfig):
     """sgd and nesterov cycle their momentum inversely to a one-cycle rate; the others have decay"""
     learning_rate: float = 2e-3
     """largest rate of the schedule; --find-rate proposes one"""
-    backbone_rate: float = 0.2
+    backbone_rate: float = 1.0
     """learning rate of a pretrained backbone, relative to the head's"""
     weight_decay: float = 0.02
     """decoupled decay, times the learning rate (not for sgd and nesterov)"""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from e6tag.config import TrainConfig
 from e6tag.decoder_pooling import DecoderPooling
 from e6tag.layers import AttentionPooling, HeteroscedasticLogits
-from e6tag.models.registry import BACKBONES, Backbone, choose, frozen_stages, is_pretrained
+from e6tag.models.registry import BACKBONES, Backbone, choose, is_pretrained
 from e6tag.vector_noise import VectorNoiseLogits
 
 __all__ = [
@@ -32,6 +32,8 @@ __all__ = [
     "is_pretrained",
 ]
 
+DECODED = 256
+"""numbers that the decoder makes where the vector has no length of its own"""
 STAGE_NAME = re.compile(r"(stem|stage\d+|head)(_|$)")
 
 
@@ -51,7 +53,7 @@ def build_tagger(
     Returns:
         Model from `pictures` float32 (N, S, S, 3), values 0..255, to a dictionary, all float32:
         logits, probabilities and uncertainty (standard deviation of the latent; 0 for the plain
-        head) (N, num_tags), and vector (N, vector_size), of which the others are functions.
+        head) (N, num_tags), and vector (N, D), of which the others are functions.
 
     Raises:
         ConfigError: there is no such backbone, or it cannot do what the options ask.
@@ -63,7 +65,7 @@ def build_tagger(
     features = backbone.build(pictures, options)
     pooled = pool(
         features, options.pooling, options.heads, options.key_size,
-        outputs=options.vector_size, queries=options.queries, join=options.join,
+        outputs=options.vector_size or DECODED, queries=options.queries, join=options.join,
     )  # fmt: skip
     vector = summarise(pooled, options.vector_size)
     logits, uncertainty = tag_head(vector, options, np.log(shares) - np.log1p(-shares))
@@ -78,7 +80,7 @@ def build_tagger(
     network = keras.Model(pictures, outputs, name="tagger")
     if backbone.load is not None and is_pretrained(options):
         backbone.load(network, cache)
-    freeze_stages(network, frozen_stages(options))
+    freeze_stages(network, options.freeze)
     return network
 
 
@@ -117,11 +119,15 @@ def added(pooled: Any, channels: int) -> Any:
 
 
 def summarise(pooled: Any, vector_size: int) -> Any:
-    """Pooled map (batch, numbers) to vector: standardised, projected, layer-normalised.
+    """Pooled map (batch, numbers) to vector: itself, or projected to `vector_size` numbers.
+
+    What is projected is standardised before, and layer-normalised after: high rates stay stable.
 
     Returns:
-        (batch, vector_size), float32.
+        (batch, vector_size or numbers), float32.
     """
+    if not vector_size:
+        return layers.Activation("linear", dtype="float32", name="vector")(pooled)
     x = layers.BatchNormalization(momentum=0.97, dtype="float32", name="pooled_bn")(pooled)
     x = layers.Dense(vector_size, dtype="float32", name="projection")(x)
     return layers.LayerNormalization(epsilon=1e-5, dtype="float32", name="vector")(x)

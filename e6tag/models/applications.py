@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from e6tag.batch_norm import BatchNormalization
 from e6tag.errors import ConfigError, FetchError
 
 MOMENTUM = 0.97
@@ -148,6 +149,13 @@ def explain(problem: Exception, name: str, side: int, weights: str | None) -> Ex
 
 
 def adapt(layer: Any, is_pretrained: bool) -> None:
-    """Batch statistics follow fast where they start from nothing (theirs take 1,000s of steps)."""
-    if isinstance(layer, layers.BatchNormalization) and not is_pretrained:
+    """Fused batch normalisation, whose statistics follow fast where they start from nothing.
+
+    (Theirs take 1,000s of steps.)
+    """
+    if type(layer) is not layers.BatchNormalization:
+        return
+    # Only the way of computing differs, and Keras lets nobody exchange a layer of a made model.
+    layer.__class__ = BatchNormalization
+    if not is_pretrained:
         layer.momentum = MOMENTUM

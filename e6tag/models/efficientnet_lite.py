@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import layers
 
+from e6tag.batch_norm import BatchNormalization
+
 
 class Stage(NamedTuple):
     """One row of the architecture table: `repeats` inverted residual blocks."""
@@ -73,7 +75,7 @@ def round_filters(filters: float) -> int:
 
 def batch_norm(x: Any, name: str) -> Any:
     """Batch normalisation with the constants of the published checkpoints."""
-    return layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=f"{name}_bn")(x)
+    return BatchNormalization(momentum=0.99, epsilon=1e-3, name=f"{name}_bn")(x)
 
 
 def conv(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:

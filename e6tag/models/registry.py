@@ -23,9 +23,6 @@ class Backbone:
     """(pictures, options) -> feature map"""
     num_stages: int | None = None
     """how many stages can be frozen; None: as many as `depth` has"""
-    frozen: int = 0
-    """first stages of a pretrained one that are kept as they are unless the options say otherwise:
-    early features need no change"""
     has_weights: bool = False
     """whether there are ImageNet weights for it"""
     load: Callable[[Any, Path | None], int] | None = None
@@ -50,23 +47,23 @@ def from_published(published: Published) -> Backbone:
         return efficientnet_lite(pictures, variant)
 
     return Backbone(
-        build, NUM_STAGES, frozen=3, has_weights=True,
+        build, NUM_STAGES, has_weights=True,
         load=partial(load_published, published), weights="imagenet",
     )  # fmt: skip
 
 
-def from_keras(name: str, stage_of: Callable[[str], str], num_stages: int, frozen: int) -> Backbone:
+def from_keras(name: str, stage_of: Callable[[str], str], num_stages: int) -> Backbone:
     """A model of keras.applications whose layers `stage_of` sorts into stages."""
 
     def build(pictures: Any, options: TrainConfig) -> Any:
         return feature_map(pictures, name, is_pretrained(options), stage_of)
 
-    return Backbone(build, num_stages, frozen, has_weights=True)
+    return Backbone(build, num_stages, has_weights=True)
 
 
 def from_efficientnet_v2(name: str) -> Backbone:
     """An EfficientNetV2 of keras.applications."""
-    return from_keras(name, efficientnet_v2.stage_of, efficientnet_v2.NUM_STAGES, frozen=2)
+    return from_keras(name, efficientnet_v2.stage_of, efficientnet_v2.NUM_STAGES)
 
 
 def from_mobilenet_v3(name: str, blocks: tuple[int, ...]) -> Backbone:
@@ -75,7 +72,7 @@ def from_mobilenet_v3(name: str, blocks: tuple[int, ...]) -> Backbone:
     def stage_of(layer: str) -> str:
         return mobilenet_v3.stage_of(layer, blocks)
 
-    return from_keras(name, stage_of, len(blocks) + 1, frozen=2)
+    return from_keras(name, stage_of, len(blocks) + 1)
 
 
 BACKBONES: dict[str, Backbone] = {
@@ -104,7 +101,7 @@ def choose(options: TrainConfig) -> Backbone:
     """
     backbone = find(options.backbone)
     num_stages = backbone.num_stages or len(options.depth)
-    if not 0 <= frozen_stages(options) <= num_stages:
+    if not 0 <= options.freeze <= num_stages:
         raise ConfigError(
             f"--freeze is {options.freeze}; {options.backbone} has stages 0 to {num_stages}."
         )
@@ -130,7 +127,7 @@ def find(name: str) -> Backbone:
     if name.startswith(ANY_OF_KERAS):
         model = name.removeprefix(ANY_OF_KERAS)
         application(model)
-        return from_keras(model, lambda layer: "stage1", num_stages=1, frozen=0)
+        return from_keras(model, lambda layer: "stage1", num_stages=1)
     if name not in BACKBONES:
         known = ", ".join(BACKBONES)
         raise ConfigError(
@@ -143,10 +140,3 @@ def find(name: str) -> Backbone:
 def is_pretrained(options: TrainConfig) -> bool:
     """Whether the backbone starts from ImageNet weights."""
     return (options.weights or find(options.backbone).weights) == "imagenet"
-
-
-def frozen_stages(options: TrainConfig) -> int:
-    """Stages to keep as they are: those asked for, else what suits a pretrained backbone."""
-    if options.freeze is not None:
-        return options.freeze
-    return find(options.backbone).frozen if is_pretrained(options) else 0

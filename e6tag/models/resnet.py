@@ -13,6 +13,7 @@ from typing import Any
 
 from keras import layers
 
+from e6tag.batch_norm import BatchNormalization
 from e6tag.channel_attention import EfficientChannelAttention, SqueezeExcite
 from e6tag.errors import ConfigError
 
@@ -94,7 +95,7 @@ def conv(x: Any, filters: int, kernel: int, stride: int, name: str) -> Any:
 
 def norm(x: Any, name: str, gamma: str = "ones") -> Any:
     """Batch normalisation."""
-    return layers.BatchNormalization(
+    return BatchNormalization(
         momentum=MOMENTUM, epsilon=1e-5, gamma_initializer=gamma, name=f"{name}_bn"
     )(x)
 
