@@ -13,7 +13,7 @@ from e6tag.models import applications
 
 SHARES = np.array([0.01, 0.05, 0.2, 0.5, 0.9])
 SMALL = {"image_size": 32, "vector_size": 12, "heads": 2, "key_size": 4}
-TINY = {**SMALL, "depth": (1, 1), "width": 8}
+TINY = {**SMALL, "backbone": "resnet", "depth": (1, 1), "width": 8}
 ATTENTIONS = ("none", "se", "eca")
 
 

@@ -13,7 +13,8 @@ from e6tag.config import TrainConfig
 
 SHARES = [0.01, 0.05, 0.2, 0.5, 0.9]
 TINY = {
-    "depth": (1, 1), "width": 8, "image_size": 64, "vector_size": 12, "heads": 2, "key_size": 4,
+    "backbone": "resnet", "depth": (1, 1), "width": 8, "image_size": 64, "vector_size": 12,
+    "heads": 2, "key_size": 4,
 }  # fmt: skip
 OPTIONS = {
     "the default": {},

