@@ -17,7 +17,7 @@ from e6tag.optimizers import make_optimizer
 
 RECIPES = sorted((ROOT / "configs").glob("*.toml"))
 SMALLER = {
-    "demo": ["--depth", "1", "1", "1", "1", "--image-size", "32"],
+    "demo": ["--image-size", "32", "--weights", "none"],
     "base": ["--image-size", "64"],
     "cpu-hour": ["--image-size", "32", "--weights", "none"],
     "original": ["--depth", "1", "1", "1", "1", "1", "1", "--image-size", "64"],
