@@ -14,13 +14,13 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PRETRAINED = ["--backbone", "efficientnet-lite0"]
+SCRATCH = ["--backbone", "resnet", "--learning-rate", "2e-3", "--crop", "0.8"]
 RECIPES = {
-    "ResNet-18 from scratch, focal-robust (the demo)": [],
-    "the same, summed BCE": ["--loss", "bce"],
+    "EfficientNet-Lite0 with ImageNet weights, summed BCE (the demo)": [],
+    "the same, focal-robust": ["--loss", "focal-robust"],
     "the same, 10 epochs": ["--epochs", "10"],
-    "EfficientNet-Lite0 with ImageNet weights, focal-robust": PRETRAINED,
-    "the same, summed BCE ": [*PRETRAINED, "--loss", "bce"],
+    "ResNet-18, half width, from scratch, focal-robust": [*SCRATCH, "--loss", "focal-robust"],
+    "the same, summed BCE": SCRATCH,
 }
 
 

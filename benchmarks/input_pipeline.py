@@ -131,11 +131,8 @@ def training_rate(options: argparse.Namespace) -> dict[str, float]:
     from e6tag.config import TrainConfig
     from e6tag.preparation import build_learner
 
-    # What configs/demo.toml says of the model and its loss.
-    config = TrainConfig(
-        backbone="resnet", loss="focal-robust", image_size=options.image_size,
-        batch_size=options.batch_size,
-    )  # fmt: skip
+    # configs/demo.toml says no more than this of the model.
+    config = TrainConfig(image_size=options.image_size, batch_size=options.batch_size)
     learner = build_learner(config, batches)
     warm_up = 3
     stream = batches.training(0, warm_up + STEPS, options.workers)

@@ -370,7 +370,10 @@ def test_pooling_and_factors_are_exported_and_survive_saving(options, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": "imagenet"}, "no ImageNet weights for resnet. Use --weights none"),
+        (
+            {"backbone": "resnet", "weights": "imagenet"},
+            "no ImageNet weights for resnet. Use --weights none",
+        ),
         (
             {"backbone": "efficientnet-lite0", "channel_attention": "se"},
             "--channel-attention is for resnet only, not for efficientnet-lite0",

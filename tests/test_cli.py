@@ -65,7 +65,7 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path):
         ("nonsense = 1", "no option nonsense"),
         ("image_size = 'x'", "expected int"),
         ("flip = 1", "expected bool"),
-        ("loss = 'hinge'", "expected focal-robust or"),
+        ("loss = 'hinge'", "expected bce or"),
         ("image_size = [", "not TOML"),
         ("depth = ['a']", "expected int"),
     ],

@@ -39,7 +39,7 @@ def test_the_run_folder_opens_and_agrees_with_itself(trained, data):
     assert opened.image_size == 32
     assert opened.info["metrics"] == result
     assert opened.info["data"]["num_train"] == 192
-    assert opened.info["config"]["loss"] == "focal-robust"
+    assert opened.info["config"]["loss"] == "bce"
     assert len(opened.thresholds()) == len(opened.vocabulary)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == list(range(1, 11))
@@ -106,9 +106,9 @@ def test_a_finished_run_is_not_trained_again(trained, data):
 
 def test_other_options_in_the_same_folder_are_refused_and_named(trained, data):
     run, _, _ = trained
-    code, _, err = train(data, run, "--epochs", "10", "--loss", "bce")
+    code, _, err = train(data, run, "--epochs", "10", "--loss", "focal")
     assert code == 2
-    assert "loss focal-robust, not bce" in err
+    assert "loss bce, not focal" in err
 
 
 def test_other_data_in_the_same_folder_is_refused(trained, tmp_path):
@@ -296,7 +296,7 @@ def test_sgd_and_a_plain_head_without_attention_train_too(data, tmp_path):
         (["--memory-gb", "0.61", "--batch-size", "128"], 2, "--accumulate"),
         (["--backbone", "vgg"], 2, "no backbone 'vgg'"),
         (["--freeze", "9"], 2, "--freeze is 9"),
-        (["--likelihood", "joint"], 2, "Add --loss bce"),
+        (["--likelihood", "joint", "--loss", "focal"], 2, "Add --loss bce"),
         (["--likelihood", "joint", "--loss", "bce", "--factors", "0"], 2, "--factors above 0"),
         (["--loss", "asl", "--asl-margin", "1"], 2, "--asl-margin must be from 0 to 0.999"),
         (["--learning-rate", "1e30", "--epochs", "3", "--clip-norm", "0"], 5, "the loss is"),
