@@ -49,7 +49,7 @@ class VectorNoiseLogits(keras.layers.Layer):
     The latents are u = W^T (h + v(h) * F^T e + d(h) * e') + b, standard normal e (R) and e' (D),
     so that Cov(u) = W^T (V V^T + diag d^2) W with V_dr = v_d F_rd.  v and softplus^-1(d) are
     linear in h: beside W and b there are 2 D (D + 1) + R D parameters, whatever the number of tags.
-    h is layer-normalised, so noise starts as a fifth (and a tenth) of its numbers.
+    Noise starts with deviations of a fifth (and a tenth), whatever the size of h.
 
     Computed in float32 under mixed precision too, as `HeteroscedasticLogits`.
 

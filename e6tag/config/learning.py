@@ -43,7 +43,7 @@ class TrainConfig(JobConfig):
     weights: Literal["imagenet", "none"] | None = None
     """what the backbone starts from (default: imagenet for efficientnet-lite, else none)"""
     freeze: int = 0
-    """keep this many first stages of the backbone as they are: quicker, and tags less well"""
+    """keep this many first stages of the backbone as they are: quicker"""
     image_size: int = 96
     """side of the square pictures are fitted into, in pixels"""
     progressive: float = 1.0
