@@ -62,19 +62,23 @@ HEADS: dict[str, dict[str, Any]] = {
     "label noise, focal-robust (as described)": {"heteroscedastic": True, "loss": "focal-robust"},
     "rank 32": {"rank": 32},
 }
-SMALL = ["--image-size", "64", "--loss", "bce", "--no-heteroscedastic", "--validate-every", "100"]
+SMALL = [
+    "--backbone", "resnet", "--image-size", "64", "--loss", "bce", "--no-heteroscedastic",
+    "--learning-rate", "2e-3", "--crop", "0.5", "--validate-every", "100",
+]  # fmt: skip
 PICTURES: dict[str, list[str]] = {
-    "SiLU, attention beside the mean (the base)": [],
+    "SiLU, attention beside the means of all stages (the base)": [],
     "ReLU": ["--activation", "relu"],
-    "mean only": ["--pooling", "mean"],
+    "without attention": ["--pooling", "mean"],
     "attention added to the mean": ["--join", "sum"],
+    "last stage only": ["--pooled-stages", "0"],
+    "growing pictures, the same passes": ["--progressive", "0.5"],
+    "label noise": ["--heteroscedastic"],
     "ML-Decoder": ["--pooling", "ml-decoder"],
     "plain stem": ["--stem", "plain"],
     "channel attention (ECA)": ["--channel-attention", "eca"],
-    "growing pictures, the same passes": ["--progressive", "0.5"],
-    "constant rate": ["--schedule", "constant", "--learning-rate", "5e-4"],
+    "constant rate": ["--schedule", "constant", "--learning-rate", "1e-3"],
     "without EMA": ["--ema", "0"],
-    "label noise": ["--heteroscedastic"],
     "focal-robust": ["--loss", "focal-robust"],
     "label noise, focal-robust (as described)": ["--heteroscedastic", "--loss", "focal-robust"],
     "MixUp": ["--mixup", "0.2"],
@@ -199,7 +203,7 @@ def picture_scores(options: argparse.Namespace, row: str, share: float, seed: in
         "--epochs", str(options.passes), *SMALL, *PICTURES[row],
     ]  # fmt: skip
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return predict(run / "model.onnx", options.work / "arrays", 64)
+    return predict(run / "model.onnx", options.work / "arrays")
 
 
 def measure(options: argparse.Namespace, row: str, share: float, seed: int) -> dict[str, float]:

@@ -277,10 +277,11 @@ def test_weights_that_cannot_be_fetched_are_said_in_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("options", "numbers"),
     [
-        ({}, 16 + 2 * 4),
-        ({"pooling": "mean"}, 16),
-        ({"heads": 0}, 16),
-        ({"pooling": "ml-decoder", "queries": 3}, 16 + 12),
+        ({}, 16 + 2 * 4 + 8),
+        ({"pooled_stages": 0}, 16 + 2 * 4),
+        ({"pooled_stages": 0, "pooling": "mean"}, 16),
+        ({"pooled_stages": 0, "heads": 0}, 16),
+        ({"pooled_stages": 0, "pooling": "ml-decoder", "queries": 3}, 16 + 12),
     ],
 )
 def test_pooling_is_the_mean_and_what_was_asked_for_beside_it(options, numbers):
@@ -293,14 +294,49 @@ def test_pooling_is_the_mean_and_what_was_asked_for_beside_it(options, numbers):
 
 
 def test_without_a_size_of_its_own_the_vector_is_what_pooling_makes():
-    network = tagger(vector_size=0)
+    network = tagger(vector_size=0, pooled_stages=0)
     parts = [network.get_layer("pooling").output, network.output["vector"]]
     pooled, vector = keras.Model(network.input, parts)(pictures())
     np.testing.assert_array_equal(pooled, vector)
 
 
+ENDS = {
+    # last layer of each stage but the last
+    "resnet": ["stage1_block1_silu", "stage2_block1_silu", "stage3_block1_silu"],
+    "efficientnet-lite0": [
+        "stage1_block1_project_bn", "stage2_block2_add", "stage3_block2_add", "stage4_block3_add",
+        "stage5_block3_add", "stage6_block4_add", "stage7_block1_project_bn",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stages", [0, 1, 3, 9])
+@pytest.mark.parametrize("backbone", ENDS)
+def test_what_earlier_stages_put_out_is_pooled_beside_the_last_map(backbone, stages):
+    network = stirred(
+        tagger(
+            backbone=backbone, weights="none", depth=(1,) * 4, image_size=64, vector_size=0,
+            pooled_stages=stages, heads=0,
+        )
+    )  # fmt: skip
+    ends = ENDS[backbone][-stages:] if stages else []
+    maps = [network.get_layer(name).output for name in ends]
+    outputs = {"vector": network.output["vector"]} | dict(zip(ends, maps, strict=True))
+    found = keras.Model(network.input, outputs)(pictures(size=64))
+    vector, maps = np.asarray(found["vector"]), [found[name] for name in ends]
+    own = {"resnet": 64, "efficientnet-lite0": 1280}[backbone]
+    means = np.concatenate([np.zeros((3, 0)), *(np.mean(m, axis=(1, 2)) for m in maps)], axis=1)
+    np.testing.assert_allclose(vector[:, own:], means, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_of_one_stage_has_one_map():
+    assert (
+        tagger(backbone="keras:MobileNet", vector_size=0, heads=0).output["vector"].shape[1] == 1024
+    )
+
+
 def test_a_sum_adds_what_attention_found_to_the_mean():
-    network = stirred(tagger(join="sum"))
+    network = stirred(tagger(join="sum", pooled_stages=0))
     assert network.get_layer("projection").kernel.shape == (16, 12)
     parts = [network.get_layer(name).output for name in ("pooling", "attended", "pooled")]
     beside, attended, pooled = keras.Model(network.input, parts)(pictures())

@@ -56,6 +56,8 @@ class TrainConfig(JobConfig):
     its cells (each makes a part of the vector), or nothing"""
     join: Literal["concat", "sum"] = "concat"
     """attention pooling only: put the mean and what attention found side by side, or add them"""
+    pooled_stages: int = 5
+    """means of what so many stages before the last put out are part of the vector, too"""
     queries: int = 16
     """ml-decoder only: queries"""
     heads: int = 4

@@ -18,6 +18,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "image_size": (16, 4096),
     "progressive": (0.1, 1),
     "vector_size": (0, 65_536),
+    "pooled_stages": (0, 100),
     "heads": (0, 1024),
     "key_size": (1, 4096),
     "queries": (1, 4096),

@@ -1,13 +1,13 @@
 """Backbones, and how they are joined with a head to a tagger.
 
     pictures (N, S, S, 3) 0..255 -> backbone -> feature map -> [mean ; attention] -> vector -> tags
+                                        '-> maps of earlier stages -> [means]  -'
 
 Layers of a backbone are named after its stages (`stem_...`, `stage3_...`, `head_...`); no other
 layer has such a name.  That is how weights are loaded, stages frozen and rates told apart.
 """
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from keras import layers
 from numpy.typing import NDArray
 
 from e6tag.config import TrainConfig
-from e6tag.decoder_pooling import DecoderPooling
-from e6tag.layers import AttentionPooling, HeteroscedasticLogits
+from e6tag.layers import HeteroscedasticLogits
+from e6tag.models.pooling import pool_stages, summarise
 from e6tag.models.registry import BACKBONES, Backbone, choose, is_pretrained
+from e6tag.models.stages import STAGE_NAME, stage_number
 from e6tag.vector_noise import VectorNoiseLogits
 
 __all__ = [
@@ -32,10 +33,6 @@ __all__ = [
     "is_pretrained",
 ]
 
-DECODED = 256
-"""numbers that the decoder makes where the vector has no length of its own"""
-STAGE_NAME = re.compile(r"(stem|stage\d+|head)(_|$)")
-
 
 def build_tagger(
     options: TrainConfig, shares: NDArray[np.float64], cache: Path | None = None
@@ -44,7 +41,8 @@ def build_tagger(
 
     Args:
         options: architecture: backbone and what it is made of, weights, freeze, image_size,
-            vector_size, pooling, queries, heads, key_size, rank, heteroscedastic, factors,
+            vector_size, pooling, queries, heads, key_size, pooled_stages, rank,
+            heteroscedastic, factors,
             noise, learn_temperature, temperature.
         shares: (num_tags,) share of the training pictures with each tag, in (0, 1); the tagger
             predicts them at the start, whatever the picture.
@@ -63,11 +61,7 @@ def build_tagger(
     size = options.image_size
     pictures = keras.Input((size, size, 3), dtype="float32", name="pictures")
     features = backbone.build(pictures, options)
-    pooled = pool(
-        features, options.pooling, options.heads, options.key_size,
-        outputs=options.vector_size or DECODED, queries=options.queries, join=options.join,
-    )  # fmt: skip
-    vector = summarise(pooled, options.vector_size)
+    vector = summarise(pool_stages(pictures, features, options), options.vector_size)
     logits, uncertainty = tag_head(vector, options, np.log(shares) - np.log1p(-shares))
     outputs = {
         "logits": logits,
@@ -82,55 +76,6 @@ def build_tagger(
         backbone.load(network, cache)
     freeze_stages(network, options.freeze)
     return network
-
-
-def pool(
-    features: Any, pooling: str, heads: int, key_size: int,
-    *, outputs: int, queries: int, join: str = "concat",
-) -> Any:  # fmt: skip
-    """Feature map to its mean and, after it, what attention finds.
-
-    Args:
-        features: (batch, height, width, channels).
-        pooling: mean alone, attention of the cells to each other, or ml-decoder.
-        heads, key_size: of the attention; without heads, the mean alone.
-        outputs: numbers that the decoder makes.
-        queries: that the decoder asks.
-        join: concat or sum of the mean and what attention found.
-
-    Returns:
-        (batch, channels), and heads * key_size (attention, unless summed) or outputs (ml-decoder)
-        more.
-    """
-    if pooling == "attention" and heads:
-        pooled = AttentionPooling(heads, key_size, name="pooling")(features)
-        return pooled if join == "concat" else added(pooled, int(features.shape[-1]))
-    mean = layers.GlobalAveragePooling2D(name="pooling")(features)
-    if pooling != "ml-decoder":
-        return mean
-    decoder = DecoderPooling(outputs, queries, heads, key_size, name="decoder")
-    return layers.Concatenate(name="pooled")([mean, decoder(features)])
-
-
-def added(pooled: Any, channels: int) -> Any:
-    """[mean ; attended] to mean + A attended, (batch, channels): a transformer's residual sum."""
-    mean, attended = pooled[:, :channels], pooled[:, channels:]
-    return layers.Add(name="pooled")([mean, layers.Dense(channels, name="attended")(attended)])
-
-
-def summarise(pooled: Any, vector_size: int) -> Any:
-    """Pooled map (batch, numbers) to vector: itself, or projected to `vector_size` numbers.
-
-    What is projected is standardised before, and layer-normalised after: high rates stay stable.
-
-    Returns:
-        (batch, vector_size or numbers), float32.
-    """
-    if not vector_size:
-        return layers.Activation("linear", dtype="float32", name="vector")(pooled)
-    x = layers.BatchNormalization(momentum=0.97, dtype="float32", name="pooled_bn")(pooled)
-    x = layers.Dense(vector_size, dtype="float32", name="projection")(x)
-    return layers.LayerNormalization(epsilon=1e-5, dtype="float32", name="vector")(x)
 
 
 def tag_head(vector: Any, options: TrainConfig, bias: NDArray[np.float64]) -> tuple[Any, Any]:
@@ -176,14 +121,6 @@ def backbone_layers(network: keras.Model) -> list[Any]:
 def backbone_paths(network: keras.Model) -> list[str]:
     """Paths of the backbone's variables, for slower rates (`Variable.path`)."""
     return [weight.path for layer in backbone_layers(network) for weight in layer.weights]
-
-
-def stage_number(name: str) -> float:
-    """Stage of a backbone's layer: the stem counts as part of the first, `head` comes last."""
-    stage = name.split("_")[0]
-    if stage == "stem":
-        return 1
-    return math.inf if stage == "head" else int(stage.removeprefix("stage"))
 
 
 def freeze_stages(network: keras.Model, count: int) -> None:
