@@ -1,5 +1,6 @@
 """Which device TensorFlow uses; said aloud, and never a silent fallback."""
 
+import contextlib
 import os
 
 from e6tag.errors import ConfigError
@@ -61,8 +62,22 @@ def use_cpu(count: int) -> tuple[str, int]:
     import tensorflow as tf
 
     if count == 1:
+        one_operation_at_a_time()
         return f"CPU ({os.cpu_count()} cores)", 1
     (cpu,) = tf.config.list_physical_devices("CPU")
     parts = [tf.config.LogicalDeviceConfiguration()] * count
     tf.config.set_logical_device_configuration(cpu, parts)
     return f"CPU ({os.cpu_count()} cores, as {count} devices)", count
+
+
+def one_operation_at_a_time() -> None:
+    """Let no two operations of a step overlap, each of which uses all cores.
+
+    TensorFlow adds three gradients of one tensor in an order that depends on which of their
+    buffers is free first, so that overlapping operations make two runs differ in their last bits.
+    A process that has computed before keeps what it has.
+    """
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_inter_op_parallelism_threads(1)
