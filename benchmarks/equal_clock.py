@@ -40,7 +40,7 @@ STARTING_MINUTES = 1.0
 OURS = {
     "ours, from scratch": [
         "--config", "configs/cpu-hour.toml", "--backbone", "resnet", "--learning-rate", "2e-3",
-        "--crop", "0.5",
+        "--crop", "0.5", "--image-size", "96", "--progressive", "1",
     ],
     "ours, pretrained": ["--config", "configs/cpu-hour.toml"],
 }  # fmt: skip

@@ -73,9 +73,8 @@ def use_cpu(count: int) -> tuple[str, int]:
 def one_operation_at_a_time() -> None:
     """Let no two operations of a step overlap, each of which uses all cores.
 
-    TensorFlow adds three gradients of one tensor in an order that depends on which of their
-    buffers is free first, so that overlapping operations make two runs differ in their last bits.
-    A process that has computed before keeps what it has.
+    Where operations overlap, two runs differ in their last bits (seen with attention pooling; the
+    likely cause: three gradients of one tensor are added in the order in which they come).  A process that has computed before keeps what it has.
     """
     import tensorflow as tf
 
