@@ -74,7 +74,8 @@ def one_operation_at_a_time() -> None:
     """Let no two operations of a step overlap, each of which uses all cores.
 
     Where operations overlap, two runs differ in their last bits (seen with attention pooling; the
-    likely cause: three gradients of one tensor are added in the order in which they come).  A process that has computed before keeps what it has.
+    likely cause: three gradients of one tensor are added in the order in which they come).
+    A process that has computed before keeps what it has.
     """
     import tensorflow as tf
 
