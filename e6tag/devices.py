@@ -6,7 +6,9 @@ import os
 from e6tag.errors import ConfigError
 
 
-def choose_device(wanted: str, mixed_precision: bool, devices: int = 1) -> tuple[str, int]:
+def choose_device(
+    wanted: str, mixed_precision: bool, devices: int = 1, parts: int = 1
+) -> tuple[str, int]:
     """Set TensorFlow up for the devices, describe and count them.
 
     GPU memory grows on demand.  The GPU path has not been run: no GPU was at hand.
@@ -15,6 +17,7 @@ def choose_device(wanted: str, mixed_precision: bool, devices: int = 1) -> tuple
         wanted: auto, cpu or gpu.
         mixed_precision: float16 arithmetic, on one GPU only.
         devices: GPUs to use, 0 for all; without a GPU, logical devices of the CPU.
+        parts: of a batch, which a CPU computes side by side.
 
     Raises:
         ConfigError: gpu is wanted and TensorFlow sees none or fewer, or float16 without one.
@@ -32,7 +35,7 @@ def choose_device(wanted: str, mixed_precision: bool, devices: int = 1) -> tuple
         if mixed_precision:
             raise ConfigError("--mixed-precision needs a GPU: on a CPU it is slower. Leave it out.")
         tf.config.set_visible_devices([], "GPU")
-        return use_cpu(max(1, devices))
+        return use_cpu(max(1, devices), parts)
     count = devices or len(gpus)
     check_gpus(count, len(gpus), mixed_precision)
     tf.config.set_visible_devices(gpus[:count], "GPU")
@@ -57,12 +60,12 @@ def check_gpus(count: int, found: int, mixed_precision: bool) -> None:
         raise ConfigError("--mixed-precision is for one GPU. Leave it or --devices out.")
 
 
-def use_cpu(count: int) -> tuple[str, int]:
+def use_cpu(count: int, parts: int) -> tuple[str, int]:
     """Set the CPU up, as so many logical devices: to try what several GPUs would do."""
     import tensorflow as tf
 
     if count == 1:
-        one_operation_at_a_time()
+        share_cores(parts)
         return f"CPU ({os.cpu_count()} cores)", 1
     (cpu,) = tf.config.list_physical_devices("CPU")
     parts = [tf.config.LogicalDeviceConfiguration()] * count
@@ -70,14 +73,16 @@ def use_cpu(count: int) -> tuple[str, int]:
     return f"CPU ({os.cpu_count()} cores, as {count} devices)", count
 
 
-def one_operation_at_a_time() -> None:
-    """Let no two operations of a step overlap, each of which uses all cores.
+def share_cores(parts: int) -> None:
+    """Let one operation at a time use all cores; of a batch in parts, let each use one core.
 
-    Where operations overlap, two runs differ in their last bits (seen with attention pooling; the
-    likely cause: three gradients of one tensor are added in the order in which they come).
-    A process that has computed before keeps what it has.
+    Where operations overlap that use several cores, two runs differ in their last bits (seen with
+    attention pooling; the likely cause: three gradients of one tensor are added in the order in
+    which they come).  A process that has computed before keeps what it has.
     """
     import tensorflow as tf
 
     with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(parts)
+        if parts > 1:
+            tf.config.threading.set_intra_op_parallelism_threads(1)

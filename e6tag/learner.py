@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from e6tag.batch_parts import mean_gradients
 from e6tag.joint import JointLikelihood
 from e6tag.objective import Objective
 from e6tag.replicas import Replicas
@@ -23,6 +24,7 @@ class Learner(keras.Model):
         joint: loss of all labels of a picture together, which trains in the objective's place;
             the network's layer `tags` must be a `HeteroscedasticLogits` with factors.
         strategy: over several devices, in whose scope this is made.
+        parts: of a batch, which are computed side by side on one device.
     """
 
     def __init__(
@@ -31,9 +33,11 @@ class Learner(keras.Model):
         objective: Objective,
         joint: JointLikelihood | None = None,
         strategy: Any = None,
+        parts: int = 1,
     ):
         super().__init__(name="learner")
         self.network, self.objective, self.joint = network, objective, joint
+        self.parts = parts
         self.replicas = None if strategy is None else Replicas(self, strategy)
 
     def call(self, pictures: Any, training: bool | None = None) -> Any:
@@ -59,6 +63,15 @@ class Learner(keras.Model):
         for loss in self.losses:
             total = total + loss
         return total
+
+    def train_step(self, data: Any) -> Any:
+        """The traced step of one device: Keras' own, or that of a batch in parts."""
+        if self.parts == 1:
+            return super().train_step(data)
+        pictures, labels = data[:2]
+        loss, gradients = mean_gradients(self, pictures, labels, self.parts)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss}
 
     def head_input(self, vector: Any) -> Any:
         """What the tag layer takes: the vector, or the fewer numbers of a low-rank layer."""

@@ -180,7 +180,7 @@ def put_together(
     objective = build_objective(config, len(shares), steps_per_epoch)
     likelihood = JointLikelihood(config.factor_samples, config.seed)
     joint = likelihood if config.likelihood == "joint" else None
-    learner = Learner(network, objective, joint, strategy)
+    learner = Learner(network, objective, joint, strategy, config.batch_parts)
     slow = models.backbone_paths(network) if models.is_pretrained(config) else []
     optimizer = make_optimizer(
         config.optimizer, schedule or schedule_of(config, steps_per_epoch),

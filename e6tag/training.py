@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from e6tag import checkpoints, cost, files, models, optimizers, rate_range, runs, shards
+from e6tag.batch_parts import check_parts
 from e6tag.config import TrainConfig
 from e6tag.devices import choose_device
 from e6tag.errors import RunError
@@ -80,9 +81,12 @@ def use_device(config: TrainConfig) -> TrainConfig:
     Raises:
         ConfigError: there are not so many, or they cannot be used so.
     """
-    words, count = choose_device(config.device, config.mixed_precision, config.devices)
+    words, count = choose_device(
+        config.device, config.mixed_precision, config.devices, config.batch_parts
+    )
     log.info("device: %s", words)
     check_share(config.batch_size, count)
+    check_parts(config.batch_size, config.batch_parts, count)
     return replace(config, devices=count)
 
 

@@ -127,6 +127,9 @@ class TrainConfig(JobConfig):
     """largest global norm of a step's gradient; 0 for none"""
     batch_size: int = 32
     """pictures in a step"""
+    batch_parts: int = 1
+    """compute a batch in equal parts side by side, each on a CPU thread; batch statistics are a
+    part's; the number of cores is the fastest"""
     accumulate: int = 1
     """steps whose mean gradient makes one update: a larger batch in the same memory"""
     epochs: int = 10

@@ -43,6 +43,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "ema": (0, 0.9999999),
     "clip_norm": (0, HUGE),
     "batch_size": (1, 65_536),
+    "batch_parts": (1, 1024),
     "accumulate": (1, 65_536),
     "epochs": (1, 1_000_000),
     "minutes": (0, 1_000_000),
