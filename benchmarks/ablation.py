@@ -4,12 +4,15 @@
            vectors (mean of EfficientNet-Lite0's feature map, ImageNet weights) with five seeds.
 `pictures` activation, attention, how it is joined, growing pictures: short trainings of the
            half-width ResNet from scratch by train.py, with two seeds.
+`finetune` what stands between backbone and tags, and augmentation: all of EfficientNet-Lite0 from
+           ImageNet by train.py, with two seeds.
 
 Positives are deleted from the training labels only, each with the same chance; the test labels are
 whole.  Scores are macro AP and AUC on the near-duplicate test set of `clock_data.py` over tags with
-5 positives or more; the spread is the standard deviation over seeds.
+5 positives or more, and the mean of the AP on unseen concepts and on unseen styles; the spread is
+the standard deviation over seeds.
 
-Usage: python benchmarks/ablation.py WORK heads|pictures [--seeds N] [--passes N]
+Usage: python benchmarks/ablation.py WORK heads|pictures|finetune [--seeds N] [--passes N]
        (WORK: what clock_data.py made)
 """
 
@@ -26,8 +29,7 @@ from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
-from equal_clock import of_set, predict
+from equal_clock import figures, predict
 from numpy.typing import NDArray
 
 from e6tag import shards
@@ -41,6 +43,7 @@ from e6tag.optimizers import make_optimizer, make_schedule
 
 ROOT = Path(__file__).parents[1]
 DELETED = (0.0, 0.4)
+UNSEEN = ("concepts", "styles")
 BASE = TrainConfig(loss="bce", batch_size=64, learning_rate=2e-3, heteroscedastic=False)
 HEADS: dict[str, dict[str, Any]] = {
     "BCE, prior bias, one-cycle, EMA, no label noise (the base)": {},
@@ -64,7 +67,8 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 SMALL = [
     "--backbone", "resnet", "--image-size", "64", "--loss", "bce", "--no-heteroscedastic",
-    "--learning-rate", "2e-3", "--crop", "0.5", "--validate-every", "100",
+    "--learning-rate", "2e-3", "--crop", "0.5", "--validate-every", "100", "--batch-parts", "2",
+    "--pooling", "attention", "--pooled-stages", "5", "--progressive", "1",
 ]  # fmt: skip
 PICTURES: dict[str, list[str]] = {
     "SiLU, attention beside the means of all stages (the base)": [],
@@ -85,6 +89,31 @@ PICTURES: dict[str, list[str]] = {
     "TrivialAugment": ["--trivial-augment"],
     "repeat factors": ["--repeat-factor", "0.01"],
 }
+
+PLAIN = [
+    "--backbone", "efficientnet-lite0", "--image-size", "64", "--loss", "bce",
+    "--no-heteroscedastic", "--pooling", "mean", "--pooled-stages", "0", "--progressive", "1",
+    "--learning-rate", "1e-3", "--crop", "0.7", "--validate-every", "100", "--batch-parts", "2",
+]  # fmt: skip
+FINETUNE: dict[str, list[str]] = {
+    "mean of the last map, BCE (the base)": [],
+    "attention beside the mean": ["--pooling", "attention"],
+    "means of the stages before": ["--pooled-stages", "5"],
+    "label noise": ["--heteroscedastic"],
+    "all three": ["--pooling", "attention", "--pooled-stages", "5", "--heteroscedastic"],
+    "whole batches, not halves": ["--batch-parts", "1"],
+    "growing pictures, the same passes": ["--progressive", "0.5"],
+    "growing to twice the size": ["--image-size", "128", "--progressive", "0.5"],
+    "smaller crops": ["--crop", "0.35"],
+    "MixUp": ["--mixup", "0.2"],
+    "TrivialAugment": ["--trivial-augment"],
+    "ASL": ["--loss", "asl"],
+    "focal-robust": ["--loss", "focal-robust"],
+    "without EMA": ["--ema", "0"],
+    "a fifth of the rate for the backbone": ["--backbone-rate", "0.2"],
+}
+TRAININGS = {"pictures": (SMALL, PICTURES, 6), "finetune": (PLAIN, FINETUNE, 12)}
+"""part: options of all its rows, the changes of each, passes"""
 
 
 def delete_positives(labels: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
@@ -195,61 +224,66 @@ def with_deleted(data: Path, share: float) -> Path:
 
 def picture_scores(options: argparse.Namespace, row: str, share: float, seed: int) -> Any:
     """Scores of one short training by train.py."""
-    run = options.work / "ablation-run"
+    shared, rows, _ = TRAININGS[options.part]
+    run = options.work / f"ablation-run-{options.part}"
     shutil.rmtree(run, ignore_errors=True)
     command = [
         sys.executable, "train.py", "--quiet", "--seed", str(seed), "--run", str(run),
         "--data", str(with_deleted(options.work / "data", share)),
-        "--epochs", str(options.passes), *SMALL, *PICTURES[row],
+        "--epochs", str(options.passes), *shared, *rows[row],
     ]  # fmt: skip
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return predict(run / "model.onnx", options.work / "arrays")
 
 
-def measure(options: argparse.Namespace, row: str, share: float, seed: int) -> dict[str, float]:
+def measure(options: argparse.Namespace, row: str, share: float, seed: int) -> dict[str, Any]:
     """Figures and seconds of one training, from their file where they were made before."""
     kind = options.part
-    rows = list(HEADS if kind == "heads" else PICTURES)
-    name = f"{kind}-{rows.index(row)}-{share:g}-{seed}-{options.passes}.json"
+    name = f"{kind}-{rows_of(kind).index(row)}-{share:g}-{seed}-{options.passes}.json"
     path = options.work / "ablation" / name
     if not path.exists():
         began = time.monotonic()
         scores = (head_scores if kind == "heads" else picture_scores)(options, row, share, seed)
         path.parent.mkdir(exist_ok=True)
         seconds = {"seconds": time.monotonic() - began}
-        write_json(path, {"row": row} | near_duplicates(options.work, scores) | seconds)
-    found: dict[str, float] = json.loads(path.read_text())
+        write_json(path, {"row": row, "sets": figures(options.work, scores)} | seconds)
+    found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
-def near_duplicates(work: Path, scores: NDArray[np.float32]) -> dict[str, float]:
-    """Figures on the test pictures of known styles and concepts."""
-    places = pd.read_csv(work / "data/places.csv").set_index("post_id")["place"]
-    kept = places.loc[np.load(work / "arrays/test_post_id.npy")].to_numpy() == "near-duplicates"
-    return of_set(np.load(work / "arrays/test_labels.npy")[kept], scores[kept])
+def rows_of(part: str) -> list[str]:
+    """Names of the rows of a part of the table."""
+    return list(HEADS if part == "heads" else TRAININGS[part][1])
 
 
-def cells(found: Sequence[dict[str, float]]) -> str:
-    """Mean and standard deviation over seeds of AP, mean of AUC."""
-    ap, auc = ([item[kind] for item in found] for kind in ("ap", "auc"))
-    return f"{np.mean(ap):.3f} ± {np.std(ap, ddof=1):.3f} | {np.mean(auc):.3f}"
+def cells(found: Sequence[dict[str, Any]]) -> str:
+    """Mean and standard deviation over seeds of AP, mean of AUC; AP of what is unseen."""
+    known = [item["sets"]["near-duplicates"] for item in found]
+    ap, auc = ([one[kind] for one in known] for kind in ("ap", "auc"))
+    unseen = [np.mean([item["sets"][name]["ap"] for name in UNSEEN]) for item in found]
+    return f"{deviating(ap)} | {np.mean(auc):.3f} | {deviating(unseen)}"
+
+
+def deviating(values: Sequence[Any]) -> str:
+    """Mean and standard deviation."""
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
 
 
 def main() -> None:
     """One line a change."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("work", type=Path)
-    parser.add_argument("part", choices=["heads", "pictures"])
+    parser.add_argument("part", choices=["heads", *TRAININGS])
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--passes", type=int)
     options = parser.parse_args()
     options.work = options.work.resolve()
     heads = options.part == "heads"
     options.seeds = options.seeds or (5 if heads else 2)
-    options.passes = options.passes or (15 if heads else 6)
-    columns = " | ".join(f"AP, {share:.0%} deleted | AUC" for share in DELETED)
-    print(f"| | {columns} | s a training |\n|{'---|' * (2 + 2 * len(DELETED))}")
-    for row in HEADS if heads else PICTURES:
+    options.passes = options.passes or (15 if heads else TRAININGS[options.part][2])
+    columns = " | ".join(f"AP, {share:.0%} deleted | AUC | AP, unseen" for share in DELETED)
+    print(f"| | {columns} | s a training |\n|{'---|' * (2 + 3 * len(DELETED))}")
+    for row in rows_of(options.part):
         found = [
             [measure(options, row, share, seed) for seed in range(options.seeds)]
             for share in DELETED
