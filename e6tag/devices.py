@@ -68,8 +68,8 @@ def use_cpu(count: int, parts: int) -> tuple[str, int]:
         share_cores(parts)
         return f"CPU ({os.cpu_count()} cores)", 1
     (cpu,) = tf.config.list_physical_devices("CPU")
-    parts = [tf.config.LogicalDeviceConfiguration()] * count
-    tf.config.set_logical_device_configuration(cpu, parts)
+    devices = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(cpu, devices)
     return f"CPU ({os.cpu_count()} cores, as {count} devices)", count
 
 
