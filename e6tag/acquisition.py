@@ -110,7 +110,7 @@ def settle(source: Source, incoming: Incoming, held: Holdings, fetched: Fetched)
     is_news = not is_written(config.out / "manifest.parquet", manifest, MANIFEST_SCHEMA)
     if is_news or fetched.num_asked:
         files.write_json(config.out / "download.json", summary | {"failures": messages})
-        incoming.clear(bool(failures))
+    incoming.clear(bool(failures))
     if is_news:
         # Last, for where it is all else is done.
         write_manifest(config.out, manifest)
