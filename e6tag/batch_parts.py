@@ -22,7 +22,9 @@ def check_parts(batch_size: int, num_parts: int, num_devices: int) -> None:
         ConfigError: naming what would fit.
     """
     if num_parts > 1 and num_devices > 1:
-        raise ConfigError("--batch-parts is for one device. Leave it or --devices out.")
+        raise ConfigError(
+            "--batch-parts is for one device. Use --batch-parts 1, or leave --devices out."
+        )
     if batch_size % num_parts:
         fitting = -(-batch_size // num_parts) * num_parts
         raise ConfigError(

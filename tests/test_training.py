@@ -130,6 +130,7 @@ EVERYTHING = [
     "more",
     [
         [],
+        ["--batch-parts", "2"],
         pytest.param([*EVERYTHING, "lamb"], marks=pytest.mark.slow),
         pytest.param([*EVERYTHING, "muon"], marks=pytest.mark.slow),
         pytest.param([*EVERYTHING, "lion"], marks=pytest.mark.slow),
