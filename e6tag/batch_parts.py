@@ -34,7 +34,10 @@ def check_parts(batch_size: int, num_parts: int, num_devices: int) -> None:
 
 
 def mean_gradients(learner: Any, pictures: Any, labels: Any, num_parts: int) -> tuple[Any, Any]:
-    """Loss and gradients of a batch, each the mean of its parts'.
+    """Loss and gradients of a batch, each the mean of its parts'; inside a `tf.function` only.
+
+    All gradients are added in pairs, whose sum does not depend on which is ready first: several
+    would be added in the order in which they come, where operations overlap (`devices`).
 
     Args:
         learner: a compiled `Learner`.
@@ -45,15 +48,20 @@ def mean_gradients(learner: Any, pictures: Any, labels: Any, num_parts: int) -> 
     Returns:
         The loss, and for each trainable variable its gradient, scaled as the optimiser wants it.
     """
-    variables = learner.trainable_variables
+    variables = [variable.value for variable in learner.trainable_variables]
     losses, gradients = [], []
     for x, y in zip(tf.split(pictures, num_parts), tf.split(labels, num_parts), strict=True):
-        with tf.GradientTape() as tape:
-            # Of equal parts, the mean of means is the batch's mean.
-            loss = learner.compute_loss(x, y, learner(x, training=True)) / num_parts
-            scaled = learner.optimizer.scale_loss(loss)
+        # Of equal parts, the mean of means is the batch's mean.
+        loss = learner.compute_loss(x, y, learner(x, training=True)) / num_parts
         losses.append(loss)
-        gradients.append(tape.gradient(scaled, variables, unconnected_gradients="zero"))
+        gradients.append(
+            tf.gradients(
+                learner.optimizer.scale_loss(loss),
+                variables,
+                aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+        )
     return in_order(losses), [in_order(parts) for parts in zip(*gradients, strict=True)]
 
 

@@ -76,12 +76,15 @@ def use_cpu(count: int, parts: int) -> tuple[str, int]:
 def share_cores(parts: int) -> None:
     """Let one operation at a time use all cores; of a batch in parts, let each use one core.
 
-    Where operations overlap that use several cores, two runs differ in their last bits (seen with
-    attention pooling; the likely cause: three gradients of one tensor are added in the order in
-    which they come).  A process that has computed before keeps what it has.
+    Where operations overlap, three gradients of one tensor are added in the order in which they
+    come, so that two runs differ in their last bits.  Of a batch in parts they overlap: its
+    gradients are added in pairs (`batch_parts`), which TensorFlow's arithmetic optimisation would
+    join again.  A process that has computed before keeps the threads it has.
     """
     import tensorflow as tf
 
+    if parts > 1:
+        tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_inter_op_parallelism_threads(parts)
         if parts > 1:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT, run_command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_data import write_dataset
@@ -42,9 +43,8 @@ def eager_gradients(model, pictures, labels):
 def test_gradients_are_the_mean_of_those_of_the_parts_alone(parts, size, seed):
     model = learner(parts)
     pictures, labels = batch(parts * size, seed)
-    loss, gradients = mean_gradients(
-        model, tf.constant(pictures, tf.float32), tf.constant(labels), parts
-    )
+    traced = tf.function(lambda x, y: mean_gradients(model, x, y, parts))
+    loss, gradients = traced(tf.constant(pictures, tf.float32), tf.constant(labels))
     alone = [
         eager_gradients(model, x, y)
         for x, y in zip(np.split(pictures, parts), np.split(labels, parts), strict=True)
@@ -123,3 +123,38 @@ def test_refused_by_the_command_before_anything_is_made(tmp_path):
     code, out, err = train(data, tmp_path / "run", "--batch-parts", "3")
     assert (code, out) == (2, "")
     assert "--batch-size 18" in err
+
+
+SUMS = """
+from e6tag.devices import choose_device
+choose_device("cpu", False, 1, 2)
+import sys
+import numpy as np, tensorflow as tf
+from tensorflow.python.eager import context
+from e6tag.batch_parts import mean_gradients
+from e6tag.config import TrainConfig
+from e6tag.preparation import assemble
+options = {"depth": (1, 1), "width": 8, "image_size": 32} | eval(sys.argv[1])
+learner = assemble(TrainConfig(backbone="resnet", **options), np.full(6, 0.2), 100)
+pictures, labels = tf.zeros((4, 32, 32, 3)), tf.zeros((4, 6))
+gradients = tf.function(lambda: mean_gradients(learner, pictures, labels, 2))
+context.context().enable_graph_collection()
+gradients()
+graphs = context.context().export_run_metadata().partition_graphs
+sums = [node.input for graph in graphs for node in graph.node if node.op == "AddN"]
+terms = [sum(not name.startswith("^") for name in inputs) for inputs in sums]
+print(len(terms), max(terms))
+"""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"likelihood": "joint", "loss": "bce"}, {"pooling": "ml-decoder", "loss": "focal-robust"}],
+    ids=["default", "joint", "decoder"],
+)
+def test_what_tensorflow_runs_adds_gradients_in_pairs(options):
+    """The graph after its optimisation, which joins pairs unless it is told not to."""
+    done = run_command(["-c", SUMS, repr(options)], ROOT)
+    assert done.returncode == 0, done.stderr.decode()[-600:]
+    count, most = map(int, done.stdout.split())
+    assert count > 10 and most == 2
