@@ -12,7 +12,11 @@ whole.  Scores are macro AP and AUC on the near-duplicate test set of `clock_dat
 5 positives or more, and the mean of the AP on unseen concepts and on unseen styles; the spread is
 the standard deviation over seeds.
 
+Trainings that are done are kept in WORK/ablation.  All make a fixed number of passes, so that rows
+may be made by several processes at a time (`--rows 0 1`, `--rows 2 3`); a last call prints them.
+
 Usage: python benchmarks/ablation.py WORK heads|pictures|finetune [--seeds N] [--passes N]
+           [--rows N ...] [--deleted SHARE ...]
        (WORK: what clock_data.py made)
 """
 
@@ -42,7 +46,6 @@ from e6tag.objective import Objective
 from e6tag.optimizers import make_optimizer, make_schedule
 
 ROOT = Path(__file__).parents[1]
-DELETED = (0.0, 0.4)
 UNSEEN = ("concepts", "styles")
 BASE = TrainConfig(loss="bce", batch_size=64, learning_rate=2e-3, heteroscedastic=False)
 HEADS: dict[str, dict[str, Any]] = {
@@ -225,7 +228,7 @@ def with_deleted(data: Path, share: float) -> Path:
 def picture_scores(options: argparse.Namespace, row: str, share: float, seed: int) -> Any:
     """Scores of one short training by train.py."""
     shared, rows, _ = TRAININGS[options.part]
-    run = options.work / f"ablation-run-{options.part}"
+    run = options.work / f"ablation-run-{options.part}-{list(rows).index(row)}"
     shutil.rmtree(run, ignore_errors=True)
     command = [
         sys.executable, "train.py", "--quiet", "--seed", str(seed), "--run", str(run),
@@ -233,7 +236,9 @@ def picture_scores(options: argparse.Namespace, row: str, share: float, seed: in
         "--epochs", str(options.passes), *shared, *rows[row],
     ]  # fmt: skip
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return predict(run / "model.onnx", options.work / "arrays")
+    scores = predict(run / "model.onnx", options.work / "arrays")
+    shutil.rmtree(run)
+    return scores
 
 
 def measure(options: argparse.Namespace, row: str, share: float, seed: int) -> dict[str, Any]:
@@ -265,7 +270,9 @@ def cells(found: Sequence[dict[str, Any]]) -> str:
 
 
 def deviating(values: Sequence[Any]) -> str:
-    """Mean and standard deviation."""
+    """Mean, with the standard deviation where there are several."""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
     return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
 
 
@@ -276,17 +283,20 @@ def main() -> None:
     parser.add_argument("part", choices=["heads", *TRAININGS])
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--passes", type=int)
+    parser.add_argument("--rows", type=int, nargs="+", help="some of them, by number from 0")
+    parser.add_argument("--deleted", type=float, nargs="+", default=[0.0, 0.4], help="shares")
     options = parser.parse_args()
     options.work = options.work.resolve()
     heads = options.part == "heads"
     options.seeds = options.seeds or (5 if heads else 2)
     options.passes = options.passes or (15 if heads else TRAININGS[options.part][2])
-    columns = " | ".join(f"AP, {share:.0%} deleted | AUC | AP, unseen" for share in DELETED)
-    print(f"| | {columns} | s a training |\n|{'---|' * (2 + 3 * len(DELETED))}")
-    for row in rows_of(options.part):
+    columns = " | ".join(f"AP, {share:.0%} deleted | AUC | AP, unseen" for share in options.deleted)
+    print(f"| | {columns} | s a training |\n|{'---|' * (2 + 3 * len(options.deleted))}")
+    rows = rows_of(options.part)
+    for row in [rows[i] for i in options.rows or range(len(rows))]:
         found = [
             [measure(options, row, share, seed) for seed in range(options.seeds)]
-            for share in DELETED
+            for share in options.deleted
         ]
         seconds = np.mean([item["seconds"] for items in found for item in items])
         print(f"| {row} | {' | '.join(map(cells, found))} | {seconds:.0f} |", flush=True)
