@@ -70,17 +70,23 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 SMALL = [
     "--backbone", "resnet", "--image-size", "64", "--loss", "bce", "--no-heteroscedastic",
-    "--learning-rate", "2e-3", "--crop", "0.5", "--validate-every", "100", "--batch-parts", "2",
-    "--pooling", "attention", "--pooled-stages", "5", "--progressive", "1",
+    "--learning-rate", "2e-3", "--crop", "0.7", "--no-flip", "--validate-every", "100",
+    "--batch-parts", "2", "--pooling", "mean", "--pooled-stages", "0", "--progressive", "1",
 ]  # fmt: skip
+ALL_THREE = ["--pooling", "attention", "--pooled-stages", "5", "--heteroscedastic"]
 PICTURES: dict[str, list[str]] = {
-    "SiLU, attention beside the means of all stages (the base)": [],
+    "SiLU, mean of the last map, BCE (the base)": [],
     "ReLU": ["--activation", "relu"],
-    "without attention": ["--pooling", "mean"],
-    "attention added to the mean": ["--join", "sum"],
-    "last stage only": ["--pooled-stages", "0"],
-    "growing pictures, the same passes": ["--progressive", "0.5"],
+    "attention beside the mean": ["--pooling", "attention"],
+    "attention added to the mean": ["--pooling", "attention", "--join", "sum"],
+    "means of the stages before": ["--pooled-stages", "5"],
     "label noise": ["--heteroscedastic"],
+    "attention beside, stages before, label noise": ALL_THREE,
+    "growing pictures, the same passes": ["--progressive", "0.5"],
+    "flips": ["--flip"],
+    "crops of half the area": ["--crop", "0.5"],
+    "MixUp": ["--mixup", "0.2"],
+    "TrivialAugment": ["--trivial-augment"],
     "ML-Decoder": ["--pooling", "ml-decoder"],
     "plain stem": ["--stem", "plain"],
     "channel attention (ECA)": ["--channel-attention", "eca"],
@@ -88,8 +94,6 @@ PICTURES: dict[str, list[str]] = {
     "without EMA": ["--ema", "0"],
     "focal-robust": ["--loss", "focal-robust"],
     "label noise, focal-robust (as described)": ["--heteroscedastic", "--loss", "focal-robust"],
-    "MixUp": ["--mixup", "0.2"],
-    "TrivialAugment": ["--trivial-augment"],
     "repeat factors": ["--repeat-factor", "0.01"],
 }
 
@@ -103,7 +107,7 @@ FINETUNE: dict[str, list[str]] = {
     "attention beside the mean": ["--pooling", "attention"],
     "means of the stages before": ["--pooled-stages", "5"],
     "label noise": ["--heteroscedastic"],
-    "all three": ["--pooling", "attention", "--pooled-stages", "5", "--heteroscedastic"],
+    "all three": ALL_THREE,
     "whole batches, not halves": ["--batch-parts", "1"],
     "growing pictures, the same passes": ["--progressive", "0.5"],
     "growing to twice the size": ["--image-size", "128", "--progressive", "0.5"],

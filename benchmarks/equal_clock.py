@@ -38,7 +38,7 @@ MIN_POSITIVES = 5
 OURS = {
     "ours, from scratch": (0.8, [
         "--config", "configs/cpu-hour.toml", "--backbone", "resnet", "--learning-rate", "2e-3",
-        "--image-size", "96", "--progressive", "1", "--no-flip", "--mixup", "0.2",
+        "--image-size", "96", "--progressive", "1", "--no-flip", "--trivial-augment",
     ]),
     "ours, pretrained": (1.6, ["--config", "configs/cpu-hour.toml"]),
 }  # fmt: skip
