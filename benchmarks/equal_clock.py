@@ -36,7 +36,7 @@ RIVALS = ROOT / "benchmarks" / "clock_rivals"
 MIN_POSITIVES = 5
 """Tags with fewer in a test set do not enter its means."""
 OURS = {
-    "ours, from scratch": (0.8, [
+    "ours, from scratch": (1.2, [
         "--config", "configs/cpu-hour.toml", "--backbone", "resnet", "--learning-rate", "2e-3",
         "--image-size", "96", "--progressive", "1", "--no-flip", "--trivial-augment",
     ]),
