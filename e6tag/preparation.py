@@ -44,7 +44,7 @@ def check_noise(config: TrainConfig) -> None:
         ConfigError: naming the option that is in its way.
     """
     if config.noise == "vector" and not config.heteroscedastic:
-        raise ConfigError("--noise vector needs label noise: leave --heteroscedastic on.")
+        raise ConfigError("--noise vector needs label noise: add --heteroscedastic.")
     if config.learn_temperature and config.noise != "vector":
         raise ConfigError("--learn-temperature needs --noise vector.")
     if config.likelihood == "marginal":
@@ -54,7 +54,7 @@ def check_noise(config: TrainConfig) -> None:
     if not config.heteroscedastic or not config.factors:
         raise ConfigError(
             "--likelihood joint needs correlated label noise: "
-            "leave --heteroscedastic on, and --factors above 0."
+            "add --heteroscedastic, and leave --factors above 0."
         )
     if config.loss != "bce":
         raise ConfigError(

@@ -12,7 +12,10 @@ from e6tag.errors import ConfigError
 from e6tag.models import applications
 
 SHARES = np.array([0.01, 0.05, 0.2, 0.5, 0.9])
-SMALL = {"image_size": 32, "vector_size": 12, "heads": 2, "key_size": 4}
+SMALL = {
+    "image_size": 32, "vector_size": 12, "heads": 2, "key_size": 4, "pooling": "attention",
+    "pooled_stages": 5, "heteroscedastic": True,
+}  # fmt: skip
 TINY = {**SMALL, "backbone": "resnet", "depth": (1, 1), "width": 8}
 ATTENTIONS = ("none", "se", "eca")
 

@@ -14,13 +14,13 @@ from e6tag.config import TrainConfig
 SHARES = [0.01, 0.05, 0.2, 0.5, 0.9]
 TINY = {
     "backbone": "resnet", "depth": (1, 1), "width": 8, "image_size": 64, "vector_size": 12,
-    "heads": 2, "key_size": 4,
+    "heads": 2, "key_size": 4, "pooling": "attention", "pooled_stages": 5, "heteroscedastic": True,
 }  # fmt: skip
 OPTIONS = {
-    "the default": {},
+    "attention, label noise": {},
     "attention to channels, few factors": {"channel_attention": "eca", "rank": 3},
     "a decoder": {"channel_attention": "se", "stem": "plain", "pooling": "ml-decoder"},
-    "a plain head": {"heteroscedastic": False, "pooling": "mean"},
+    "a plain head (the default)": {"heteroscedastic": False, "pooling": "mean", "pooled_stages": 0},
     "noise in the vector": {"noise": "vector", "learn_temperature": True, "rank": 5},
     "a model of Keras": {"backbone": "mobilenetv3-small"},
 }

@@ -20,6 +20,7 @@ TAGS, SIZE = 6, 32
 def learner(parts, **more):
     options = {
         "backbone": "resnet", "depth": (1, 1), "width": 8, "image_size": SIZE, "factors": 2,
+        "pooling": "attention", "pooled_stages": 5, "heteroscedastic": True,
         "optimizer": "sgd", "learning_rate": 0.1, "schedule": "constant", "ema": 0.0,
     } | more  # fmt: skip
     return assemble(TrainConfig(batch_parts=parts, **options), np.full(TAGS, 0.2), 100)
@@ -134,7 +135,8 @@ from tensorflow.python.eager import context
 from e6tag.batch_parts import mean_gradients
 from e6tag.config import TrainConfig
 from e6tag.preparation import assemble
-options = {"depth": (1, 1), "width": 8, "image_size": 32} | eval(sys.argv[1])
+described = {"pooling": "attention", "pooled_stages": 5, "heteroscedastic": True}
+options = {"depth": (1, 1), "width": 8, "image_size": 32} | described | eval(sys.argv[1])
 learner = assemble(TrainConfig(backbone="resnet", **options), np.full(6, 0.2), 100)
 pictures, labels = tf.zeros((4, 32, 32, 3)), tf.zeros((4, 6))
 gradients = tf.function(lambda: mean_gradients(learner, pictures, labels, 2))

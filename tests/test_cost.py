@@ -24,6 +24,9 @@ SMALL = dict(
     heads=2,
     key_size=8,
     factors=2,
+    pooling="attention",
+    pooled_stages=5,
+    heteroscedastic=True,
 )
 
 

@@ -22,6 +22,9 @@ TINY = {
     "vector_size": 12,
     "heads": 2,
     "key_size": 4,
+    "pooling": "attention",
+    "pooled_stages": 5,
+    "heteroscedastic": True,
 }
 
 

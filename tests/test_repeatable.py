@@ -76,7 +76,9 @@ import numpy as np, tensorflow as tf
 from e6tag.batch_parts import mean_gradients
 from e6tag.config import TrainConfig
 from e6tag.preparation import assemble
-learner = assemble(TrainConfig(weights="none", image_size=96), np.full(50, 0.05), 100)
+learner = assemble(TrainConfig(
+    weights="none", image_size=96, pooling="attention", pooled_stages=5, heteroscedastic=True
+), np.full(50, 0.05), 100)
 rng = np.random.default_rng(0)
 pictures = tf.constant(rng.uniform(0, 255, (32, 96, 96, 3)), tf.float32)
 labels = tf.constant(rng.random((32, 50)) < 0.05, tf.float32)

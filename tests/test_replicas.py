@@ -105,7 +105,8 @@ from e6tag.config import TrainConfig
 from e6tag.devices import choose_device
 from e6tag.preparation import build_learner, open_batches
 options = TrainConfig(
-    backbone="resnet", depth=(1, 1), width=8, image_size=32, batch_size=12, devices=3
+    backbone="resnet", depth=(1, 1), width=8, image_size=32, batch_size=12, devices=3,
+    pooling="attention", pooled_stages=5, heteroscedastic=True,
 )
 choose_device("cpu", False, 3)
 train, _ = open_batches(options, shards.open_dataset(Path(sys.argv[1])))

@@ -25,7 +25,7 @@ V4 = {
 SMALL = {
     "backbone": "resnet", "depth": (2, 1, 2, 1, 1, 1), "filters": (16, 24, 32, 32, 32, 48),
     "block": "bottleneck", "max_stride": 16, "image_size": 64, "vector_size": 12, "heads": 2,
-    "key_size": 4,
+    "key_size": 4, "pooling": "attention", "pooled_stages": 5, "heteroscedastic": True,
 }  # fmt: skip
 
 
@@ -204,4 +204,4 @@ def test_a_run_is_not_resumed_with_another_topology_or_cycle(name, value, tmp_pa
 
 def test_a_joint_likelihood_has_no_mean_over_tags():
     with pytest.raises(ConfigError, match="Use --reduction sum"):
-        preparation.check_noise(TrainConfig(likelihood="joint", loss="bce", reduction="mean"))
+        preparation.check_noise(TrainConfig(heteroscedastic=True, likelihood="joint", loss="bce", reduction="mean"))

@@ -285,6 +285,7 @@ def test_draws_and_corrections_go_on_where_a_killed_run_stopped(data, tmp_path, 
 @pytest.mark.slow
 def test_sgd_and_a_plain_head_without_attention_train_too(data, tmp_path):
     more = ["--optimizer", "sgd", "--learning-rate", "0.02", "--no-heteroscedastic", "--heads", "0"]
+    more += ["--pooling", "mean", "--pooled-stages", "0"]
     code, _, err = train(data, tmp_path / "r", "--epochs", "1", "--loss", "focal", *more)
     assert code == 0, err
 

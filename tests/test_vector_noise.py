@@ -79,7 +79,7 @@ def test_a_tagger_with_it_starts_at_the_shares_is_saved_and_exported(rank, tmp_p
     keras.utils.set_random_seed(0)
     options = TrainConfig(
         backbone="resnet", depth=(1, 1), width=8, image_size=32, vector_size=12, heads=2,
-        key_size=4,
+        key_size=4, pooling="attention", pooled_stages=5, heteroscedastic=True,
         noise="vector", learn_temperature=True, rank=rank,
     )  # fmt: skip
     shares = np.array([0.01, 0.05, 0.2, 0.5, 0.9])
@@ -102,7 +102,7 @@ def test_a_tagger_with_it_starts_at_the_shares_is_saved_and_exported(rank, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise": "vector", "likelihood": "joint", "loss": "bce"}, "needs --noise tags"),
+        ({"heteroscedastic": True, "noise": "vector", "likelihood": "joint"}, "needs --noise tags"),
         ({"learn_temperature": True}, "needs --noise vector"),
     ],
 )

@@ -11,6 +11,7 @@ from conftest import ROOT, run_command
 SMALL = [
     "--backbone", "resnet", "--depth", "1", "1", "--width", "8", "--image-size", "32",
     "--vector-size", "24", "--heads", "2", "--key-size", "8", "--factors", "2",
+    "--pooling", "attention", "--pooled-stages", "5", "--heteroscedastic",
     "--batch-size", "16", "--ema", "0.9", "--learning-rate", "5e-3", "--device", "cpu",
 ]  # fmt: skip
 

@@ -51,12 +51,12 @@ class TrainConfig(JobConfig):
     vector_size: int = 0
     """length of the vector between the stem and the tags; 0: what pooling makes, as it is (shorter
     ones are quicker to search, and tag less well)"""
-    pooling: Literal["attention", "ml-decoder", "mean"] = "attention"
+    pooling: Literal["attention", "ml-decoder", "mean"] = "mean"
     """beside the feature map's mean: attention of its cells to each other, or of fixed queries to
     its cells (each makes a part of the vector), or nothing"""
     join: Literal["concat", "sum"] = "concat"
     """attention pooling only: put the mean and what attention found side by side, or add them"""
-    pooled_stages: int = 5
+    pooled_stages: int = 0
     """means of what so many stages before the last put out are part of the vector, too"""
     queries: int = 16
     """ml-decoder only: queries"""
@@ -69,7 +69,7 @@ class TrainConfig(JobConfig):
     for 10,000s of tags; 0 for the full layer"""
     factors: int = 8
     """latent factors of the correlated label noise; 0 keeps the per-tag part only"""
-    heteroscedastic: bool = True
+    heteroscedastic: bool = False
     """input-dependent label noise; without it the head is a plain linear layer"""
     noise: Literal["tags", "vector"] = "tags"
     """where the label noise is: in each tag, or in the vector (for 10,000s of tags: its parameters
