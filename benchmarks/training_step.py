@@ -48,8 +48,11 @@ SIDES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("ours, nothing the bare one has not", PLAIN),
     "ours": ("**ours as it is**", {}),
     "described": ("ours: attention, stages before, label noise, focal-robust", DESCRIBED),
-    "full": ("full head with label noise", DESCRIBED),
-    "rank": ("the same, --rank 256, vector of 512", DESCRIBED | {"rank": 256, "vector_size": 512}),
+    "full": ("plain (the default)", {}),
+    "rank": (
+        "label noise in the vector, rank 256, vector of 512",
+        {"heteroscedastic": True, "noise": "vector", "rank": 256, "vector_size": 512},
+    ),
 }
 
 
