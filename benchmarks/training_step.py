@@ -5,8 +5,9 @@ global average pooling, one Dense layer, cross-entropy summed over tags, keras.o
 constant rate, compile() and train_on_batch().  Ours is `Learner.step` as train.py takes it:
 one-cycle rates, clipping and EMA; a row without the last two, and one with all that was described
 (attention, the heteroscedastic head, the focal-robust objective, means of earlier stages) are
-beside it.  All take the same made-up pictures (uint8) and labels from memory, so no row decodes anything; "decoding beside it" is not measured here (see
-input_pipeline.py), nor is validation or saving.  The second table is ours with more and more tags.
+beside it.  All take the same made-up pictures (uint8) and labels from memory, so no row decodes
+anything; "decoding beside it" is not measured here (see input_pipeline.py), nor is validation or
+saving.  The second table is ours with more and more tags.
 
 Each measurement is a process of its own, all configurations by turns, as often as --repeats says;
 medians and ranges of their seconds a step, CPU seconds with all threads, peak resident memory
