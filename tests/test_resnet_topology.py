@@ -204,4 +204,6 @@ def test_a_run_is_not_resumed_with_another_topology_or_cycle(name, value, tmp_pa
 
 def test_a_joint_likelihood_has_no_mean_over_tags():
     with pytest.raises(ConfigError, match="Use --reduction sum"):
-        preparation.check_noise(TrainConfig(heteroscedastic=True, likelihood="joint", loss="bce", reduction="mean"))
+        preparation.check_noise(
+            TrainConfig(heteroscedastic=True, likelihood="joint", loss="bce", reduction="mean")
+        )
