@@ -26,7 +26,7 @@ BLOCKS = [block.strip().splitlines() for block in re.findall(r"```sh\n(.*?)```",
 COMMANDS = [line for block in BLOCKS for line in block]
 BY_CI = ["make demo", "make test"]
 ENVIRONMENT = ". .venv/bin/activate"
-QUICK = "--image-size 32 --checkpoint-seconds 5"
+QUICK = "--image-size 64 --checkpoint-seconds 5"
 """added to `train.py`: the README's recipe at a size that a test can wait for"""
 
 
