@@ -21,7 +21,9 @@ Usage: python benchmarks/ablation.py WORK heads|pictures|finetune [--seeds N] [-
 """
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -215,17 +217,22 @@ def with_deleted(data: Path, share: float) -> Path:
     if not share:
         return data
     out = data.with_name(f"data-{share:g}")
-    if not (out / "manifest.parquet").exists():
-        shutil.copytree(data, out, dirs_exist_ok=True)
-        dataset = shards.open_dataset(data)
+    if not out.exists():
+        # Others may want it at the same time: it appears whole or not at all.
+        part = data.with_name(f"data-{share:g}-{os.getpid()}")
+        shutil.copytree(data, part)
+        dataset = shards.open_dataset(part)
         manifest = dataset.manifest.copy()
         train = (manifest["split"] == "train").to_numpy()
         matrix = shards.label_matrix(manifest["labels"], len(dataset.vocabulary))
         matrix[train] = delete_positives(matrix[train], share)
         manifest["labels"] = [np.flatnonzero(row) for row in matrix]
-        shards.write_manifest(out, manifest)
+        shards.write_manifest(part, manifest)
         info = dataset.info | {"fingerprint": f"{dataset.info['fingerprint']}-{share:g}"}
-        write_json(out / "dataset.json", info)
+        write_json(part / "dataset.json", info)
+        with contextlib.suppress(OSError):
+            part.rename(out)
+        shutil.rmtree(part, ignore_errors=True)
     return out
 
 
